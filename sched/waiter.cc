@@ -1,0 +1,247 @@
+#include "sched/waiter.h"
+
+#include <pthread.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#include "sched/internal/delay.h"
+#include "sched/internal/futex.h"
+#include "sched/internal/lock.h"
+
+namespace weft {
+namespace internal {
+
+extern "C" {
+thread_local constinit Thread* weft_this_thread = nullptr;
+}
+
+__attribute__((noinline)) void SetThisThread(Thread* thread) { weft_this_thread = thread; }
+
+void (*answer_attention)() = nullptr;
+const GoroutineWaitOps* goroutine_wait_ops = nullptr;
+
+namespace {
+
+class ThreadWaiter : public Waiter {
+ public:
+  ThreadWaiter() : Waiter(Kind::kThread) { thread.waiter = this; }
+
+  Thread thread;
+  ThreadWaiter* next_free = nullptr;
+};
+
+// Waiters of threads that have ended. They are handed to new threads and never freed, so that a
+// late Unpark() always finds a word to write to.
+class ThreadWaiterPool {
+ public:
+  ThreadWaiter* Get() {
+    LockGuard guard(lock_);
+    if (free_ == nullptr) return new ThreadWaiter;
+    ThreadWaiter* waiter = free_;
+    free_ = waiter->next_free;
+    return waiter;
+  }
+
+  void Put(ThreadWaiter* waiter) {
+    LockGuard guard(lock_);
+    waiter->next_free = free_;
+    free_ = waiter;
+  }
+
+ private:
+  Lock lock_;
+  ThreadWaiter* free_ ABSL_GUARDED_BY(lock_) = nullptr;
+};
+
+ThreadWaiterPool& Pool() {
+  static ThreadWaiterPool* pool = new ThreadWaiterPool;
+  return *pool;
+}
+
+// Runs at thread exit, again if a later destructor of the thread has waited once more.
+void DetachThread(void* waiter) {
+  SetThisThread(nullptr);
+  Pool().Put(static_cast<ThreadWaiter*>(waiter));
+}
+
+pthread_key_t DetachKey() {
+  static const pthread_key_t key = [] {
+    pthread_key_t k;
+    if (pthread_key_create(&k, DetachThread) != 0) {
+      std::fputs("weft: no thread-specific key is left for the thread waiters\n", stderr);
+      std::abort();
+    }
+    return k;
+  }();
+  return key;
+}
+
+bool ThreadParkUntil(Waiter* self, Instant deadline) {
+  if (WaiterProtocol::TakeToken(*self)) return true;
+  if (deadline <= Instant::Now()) return false;
+  if (!WaiterProtocol::Publish(*self)) return true;
+  std::atomic<uint32_t>& word = WaiterProtocol::word(*self);
+  for (;;) {
+    FutexWait(word, WaiterProtocol::kWait, deadline);
+    // Acquire: pairs with the waker's release in Give().
+    if (word.load(std::memory_order_acquire) != WaiterProtocol::kWait) return true;
+    if (!deadline.IsNever() && Instant::Now() >= deadline) {
+      return !WaiterProtocol::Withdraw(*self);
+    }
+  }
+}
+
+void Ready(Waiter* waiter) {
+  if (waiter->kind() == Waiter::Kind::kGoroutine) {
+    goroutine_wait_ops->ready(waiter);
+  } else {
+    FutexWake(WaiterProtocol::word(*waiter), 1);
+  }
+}
+
+}  // namespace
+}  // namespace internal
+
+const char* WaitReasonName(WaitReason reason) {
+  switch (reason) {
+    case WaitReason::kNone:
+      return "";
+    case WaitReason::kIoWait:
+      return "IO wait";
+    case WaitReason::kChanReceiveNilChan:
+      return "chan receive (nil chan)";
+    case WaitReason::kChanSendNilChan:
+      return "chan send (nil chan)";
+    case WaitReason::kSelect:
+      return "select";
+    case WaitReason::kSelectNoCases:
+      return "select (no cases)";
+    case WaitReason::kChanReceive:
+      return "chan receive";
+    case WaitReason::kChanSend:
+      return "chan send";
+    case WaitReason::kSemacquire:
+      return "semacquire";
+    case WaitReason::kSleep:
+      return "sleep";
+    case WaitReason::kCondWait:
+      return "sync.Cond.Wait";
+    case WaitReason::kMutexLock:
+      return "sync.Mutex.Lock";
+    case WaitReason::kRWMutexRLock:
+      return "sync.RWMutex.RLock";
+    case WaitReason::kRWMutexLock:
+      return "sync.RWMutex.Lock";
+    case WaitReason::kWaitGroupWait:
+      return "sync.WaitGroup.Wait";
+  }
+  return "unknown wait reason";
+}
+
+void WakeBatch::PushBack(Waiter* waiter) {
+  waiter->next_ = nullptr;
+  if (tail == nullptr) {
+    head = waiter;
+  } else {
+    tail->next_ = waiter;
+  }
+  tail = waiter;
+  ++size;
+}
+
+Waiter* WakeBatch::PopFront() {
+  Waiter* waiter = head;
+  if (waiter == nullptr) return nullptr;
+  head = waiter->next_;
+  if (head == nullptr) tail = nullptr;
+  --size;
+  return waiter;
+}
+
+Waiter* Waiter::AttachThread() {
+  internal::Thread* thread = internal::ThisThread();
+  if (thread != nullptr && thread->runs_goroutines) {
+    std::fputs("fatal error: a timer or poller callback tried to wait on a scheduler stack\n",
+               stderr);
+    std::abort();
+  }
+  internal::ThreadWaiter* waiter = internal::Pool().Get();
+  pthread_setspecific(internal::DetachKey(), waiter);
+  internal::SetThisThread(&waiter->thread);
+  return waiter;
+}
+
+bool Waiter::ParkUntil(Instant deadline, WaitReason reason) {
+  if (kind_ == Kind::kGoroutine) {
+    return internal::goroutine_wait_ops->park_until(this, deadline, reason);
+  }
+  return internal::ThreadParkUntil(this, deadline);
+}
+
+void Waiter::Unpark() {
+  if (WaiterProtocol::Give(*this)) internal::Ready(this);
+}
+
+void Waiter::UnparkInto(WakeBatch& batch) {
+  if (!WaiterProtocol::Give(*this)) return;
+  if (kind_ == Kind::kGoroutine) {
+    batch.PushBack(this);
+  } else {
+    internal::Ready(this);
+  }
+}
+
+void* Waiter::LargeScratch(size_t bytes) {
+  if (bytes > large_scratch_bytes_) {
+    // The outgrown block stays: a waker of an earlier wait may still be reading it. Sizes double,
+    // so all blocks of a waiter together are less than twice the largest.
+    size_t size = large_scratch_bytes_ == 0 ? 512 : large_scratch_bytes_;
+    while (size < bytes) size *= 2;
+    large_scratch_ = ::operator new(size);
+    large_scratch_bytes_ = size;
+  }
+  return large_scratch_;
+}
+
+bool WaiterProtocol::TakeToken(Waiter& w) {
+  if (w.word_.load(std::memory_order_relaxed) != kToken) return false;
+  // Acquire: pairs with the release in Give(), so the owner sees the waker's condition.
+  w.word_.exchange(kEmpty, std::memory_order_acquire);
+  return true;
+}
+
+bool WaiterProtocol::Publish(Waiter& w) {
+  WEFT_DELAY_POINT("waiter.publish");
+  uint32_t expected = kEmpty;
+  // Release: a waker that finds `wait` sees all that the owner's stack and state hold.
+  if (w.word_.compare_exchange_strong(expected, kWait, std::memory_order_acq_rel,
+                                      std::memory_order_acquire)) {
+    return true;
+  }
+  w.word_.exchange(kEmpty, std::memory_order_acquire);
+  return false;
+}
+
+bool WaiterProtocol::Withdraw(Waiter& w) {
+  uint32_t expected = kWait;
+  return w.word_.compare_exchange_strong(expected, kEmpty, std::memory_order_acq_rel,
+                                         std::memory_order_acquire);
+}
+
+bool WaiterProtocol::Give(Waiter& w) {
+  WEFT_DELAY_POINT("waiter.give");
+  uint32_t word = w.word_.load(std::memory_order_relaxed);
+  for (;;) {
+    // A token that is already there is written again: only a read-modify-write orders this waker's
+    // condition before the owner's taking of it.
+    const uint32_t next = word == kWait ? kEmpty : kToken;
+    if (w.word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                      std::memory_order_relaxed)) {
+      return word == kWait;
+    }
+  }
+}
+
+}  // namespace weft
