@@ -1,0 +1,68 @@
+"""Build macros for code that runs on goroutines.
+
+    load("@weft//stack:defs.bzl", "weft_cc_binary", "weft_cc_library", "weft_cc_test")
+
+They are cc_library, cc_binary, cc_test with the compile flags of the build's stack mode
+(//stack/mode:mode) and our warnings as errors. Code built without them runs on any goroutine too;
+a goroutine parked inside it merely keeps its stack where it is.
+
+What they add, by mode:
+    copying    -fsplit-stack -fsanitize=safe-stack and the forced header stack/mode/weft_prelude.h
+    segmented  -fsplit-stack and the forced header
+    fixed      nothing
+and in each of them -fno-omit-frame-pointer, so that stacks can be walked. `warnings_as_errors =
+False` leaves our warnings out, for code that is not ours.
+"""
+
+def _label(name):
+    return str(Label("//stack/mode:" + name))
+
+_PRELUDE = [
+    "-include",
+    "stack/mode/weft_prelude.h",
+]
+
+# -fsplit-stack is for compiling alone: at link it would wrap pthread_create. What safe-stack needs
+# at link is propagated by //stack/mode:runtime_flags.
+_STACK_COPTS = select({
+    _label("copying"): [
+        "-fsplit-stack",
+        "-fsanitize=safe-stack",
+    ] + _PRELUDE,
+    _label("segmented"): ["-fsplit-stack"] + _PRELUDE,
+    _label("fixed"): [],
+})
+
+# A frame larger than 256 KiB could step over the gap that guards a stack without touching it.
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wframe-larger-than=262144",
+]
+
+_CLANG_WARNINGS = select({
+    _label("clang"): ["-Wthread-safety"],
+    "//conditions:default": [],
+})
+
+def _weft_cc(rule, kwargs):
+    warnings = kwargs.pop("warnings_as_errors", True)
+    copts = ["-fno-omit-frame-pointer"] + _STACK_COPTS
+    if warnings:
+        copts = copts + _WARNINGS + _CLANG_WARNINGS
+    kwargs["copts"] = copts + kwargs.pop("copts", [])
+    kwargs["deps"] = kwargs.pop("deps", []) + [_label("runtime_flags")]
+    rule(**kwargs)
+
+def weft_cc_library(**kwargs):
+    """cc_library for code that may be on a goroutine's stack."""
+    _weft_cc(native.cc_library, kwargs)
+
+def weft_cc_binary(**kwargs):
+    """cc_binary for code that may be on a goroutine's stack."""
+    _weft_cc(native.cc_binary, kwargs)
+
+def weft_cc_test(**kwargs):
+    """cc_test for code that may be on a goroutine's stack."""
+    _weft_cc(native.cc_test, kwargs)

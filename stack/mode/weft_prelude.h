@@ -1,0 +1,32 @@
+// Included by force, before everything else, in each file that the macros of //stack:defs.bzl build
+// with -fsplit-stack. Nobody includes it by name. The order of its two parts matters.
+#ifndef WEFT_STACK_MODE_WEFT_PRELUDE_H_
+#define WEFT_STACK_MODE_WEFT_PRELUDE_H_
+
+#if defined(__cplusplus) && !defined(__ASSEMBLER__) && defined(__clang__)
+
+// Clang rejects the definition of a C variadic function under -fsplit-stack. libstdc++ has one in a
+// header (std::to_string(double) reaches it), so that header is read here with the attribute that
+// exempts its functions. <type_traits> and what else it includes come first, outside the attribute.
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cwchar>
+#include <type_traits>
+
+#if __has_include(<ext/string_conversions.h>)
+#pragma clang attribute push(__attribute__((no_split_stack)), apply_to = function)
+#include <ext/string_conversions.h>
+#pragma clang attribute pop
+#endif
+
+#if defined(WEFT_STACK_COPYING)
+// All functions from here on, inline and template ones too, go to one section, whose bounds
+// (__start_weft_text, __stop_weft_text) tell code whose frames may rest and move from code whose
+// frames may not. The variadic function above stays outside: its va_list points into its frame.
+#pragma clang section text = "weft_text"
+#endif
+
+#endif  // C++ by clang
+
+#endif  // WEFT_STACK_MODE_WEFT_PRELUDE_H_
