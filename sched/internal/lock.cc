@@ -4,7 +4,7 @@
 
 namespace weft::internal {
 
-void Lock::AcquireSlow() {
+void Lock::AcquireSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   // On one processor the holder cannot make progress while we spin, but sections are so short that
   // a holder is hardly ever off its processor; 100 pauses are about 1 us.
   for (int i = 0; i < 100; ++i) {

@@ -1,0 +1,263 @@
+#include "sched/goroutine.h"
+
+#include <cxxabi.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "sched/fatal.h"
+#include "sched/internal/runtime.h"
+#include "sched/sysmon.h"
+
+namespace weft::internal {
+namespace {
+
+// Numbers a P takes at a time.
+constexpr uint64_t kIdBlock = 16;
+// Ended goroutines that a P keeps; half of them go to the shared list beyond that.
+constexpr int kMaxFreeGs = 64;
+// How many a thread without a P makes or takes at a time.
+constexpr int kFreeGBlock = 32;
+
+// What Exit() throws. Not derived from std::exception, so that only catch (...) sees it.
+struct GoroutineExit {};
+
+// Wakes the goroutine whose wait has reached its deadline.
+void WaitTimerFired(Timer& timer) {
+  // The timer is a member of a G at a fixed place; offsetof on a type with bases is conditionally
+  // supported, and both our compilers do.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+  G* g = reinterpret_cast<G*>(reinterpret_cast<char*>(&timer) - offsetof(G, wait_timer));
+#pragma GCC diagnostic pop
+  g->Unpark();
+}
+
+// Moves up to a block of ended goroutines from the shared list to the P's, making new ones if that
+// is empty.
+G* TakeFreeG(P* p) {
+  G* g = nullptr;
+  int count = 0;
+  {
+    LockGuard guard(sched.lock);
+    while (sched.free_gs != nullptr && count < (p == nullptr ? 1 : kFreeGBlock)) {
+      G* next = sched.free_gs;
+      sched.free_gs = next->next_free;
+      next->next_free = g;
+      g = next;
+      ++count;
+    }
+  }
+  if (g == nullptr) {
+    g = new G;
+    RememberG(g);
+    return g;
+  }
+  if (p != nullptr) {
+    p->free_gs = g->next_free;
+    p->free_g_count.store(count - 1, std::memory_order_relaxed);
+  }
+  return g;
+}
+
+G* GetG(P* p) {
+  if (p == nullptr || p->free_gs == nullptr) return TakeFreeG(p);
+  G* g = p->free_gs;
+  p->free_gs = g->next_free;
+  p->free_g_count.store(p->free_g_count.load(std::memory_order_relaxed) - 1,
+                        std::memory_order_relaxed);
+  return g;
+}
+
+void PutG(P* p, G* g) {
+  g->next_free = p->free_gs;
+  p->free_gs = g;
+  int count = p->free_g_count.load(std::memory_order_relaxed) + 1;
+  if (count >= kMaxFreeGs) {
+    LockGuard guard(sched.lock);
+    for (; count > kMaxFreeGs / 2; --count) {
+      G* extra = p->free_gs;
+      p->free_gs = extra->next_free;
+      extra->next_free = sched.free_gs;
+      sched.free_gs = extra;
+    }
+  }
+  p->free_g_count.store(count, std::memory_order_relaxed);
+}
+
+void Count(std::atomic<uint64_t>& counter) {
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+void AssignId(P* p, G* g) {
+  if (p == nullptr) {
+    LockGuard guard(sched.lock);
+    g->id = sched.next_goroutine_id++;
+    // Counted here, under the lock, as several threads may come at once.
+    Count(sched.goroutines.started);
+    return;
+  }
+  if (p->next_goroutine_id == p->last_goroutine_id) {
+    LockGuard guard(sched.lock);
+    p->next_goroutine_id = sched.next_goroutine_id;
+    p->last_goroutine_id = sched.next_goroutine_id += kIdBlock;
+  }
+  g->id = p->next_goroutine_id++;
+  Count(p->goroutines.started);
+}
+
+// On the scheduler's stack.
+void FinishGoroutine(M* m, G* g) {
+  P* p = m->p.load(std::memory_order_relaxed);
+  g->status.store(GStatus::kDead, std::memory_order_relaxed);
+  stack::Release(p->slots, g->slot);
+  g->slot = nullptr;
+  g->exceptions = ExceptionState();
+  Count(p->goroutines.ended);
+  PutG(p, g);
+}
+
+void QueueAtTail(M*, G* g) {
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  Enqueue(g, Place::kTail);
+}
+
+// Has its own frame, so that the frame that runs for ever holds nothing.
+__attribute__((noinline)) void RunClosure(G* g) {
+  try {
+    g->closure();
+  } catch (const GoroutineExit&) {
+    // No catch (...): an exception that nobody takes must find no handler at all, so that the
+    // terminate handler runs before anything is unwound and can show where it was thrown.
+  }
+  g->closure.Reset();
+}
+
+}  // namespace
+
+G::G() : Waiter(Kind::kGoroutine), wait_timer(WaitTimerFired) {}
+
+ExceptionState* ThisThreadsExceptions() {
+  static_assert(sizeof(ExceptionState) == 2 * sizeof(void*));
+  return reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals());
+}
+
+void GoroutineEntry(void* arg) {
+  G* g = static_cast<G*>(arg);
+  LeaveRuntime();
+  RunClosure(g);
+  EnterRuntime();
+  SwitchToSchedulerForGood(FinishGoroutine);
+}
+
+__attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure) {
+  if (closure.empty()) Fatal("go of nil func value");
+  EnsureStarted();
+  RuntimeSection section;
+  M* m = ThisM();
+  P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
+  G* g = GetG(p);
+  AssignId(p, g);
+  G* creator = ThisG();
+  g->creator_id = creator == nullptr ? 0 : creator->id;
+  g->creation_site = __builtin_return_address(0);
+  g->name = options.name;
+  g->stack_class = stack::SizeClassFor(options.stack_bytes);
+  g->runtime_depth = 1;  // GoroutineEntry leaves
+  g->in_blocking_section = false;
+  g->closure = std::move(closure);
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  Enqueue(g, Place::kNext);
+}
+
+}  // namespace weft::internal
+
+namespace weft {
+
+using internal::G;
+using internal::M;
+using internal::P;
+using internal::sched;
+
+void Yield() {
+  if (internal::ThisG() == nullptr) {
+    sched_yield();
+    return;
+  }
+  internal::RuntimeSection section;
+  internal::SwitchToScheduler(internal::QueueAtTail);
+}
+
+void Sleep(absl::Duration duration) {
+  if (duration <= absl::ZeroDuration()) return;
+  const Instant until = Instant::Now() + duration;
+  Waiter* self = Waiter::Current();
+  while (Instant::Now() < until) self->ParkUntil(until, WaitReason::kSleep);
+}
+
+void Exit() {
+  if (internal::ThisG() == nullptr) Fatal("Exit called on a thread that runs no goroutine");
+  throw internal::GoroutineExit();
+}
+
+int64_t NumGoroutine() {
+  uint64_t started = sched.goroutines.started.load(std::memory_order_relaxed);
+  uint64_t ended = sched.goroutines.ended.load(std::memory_order_relaxed);
+  for (const auto& slot : sched.ps) {
+    const P* p = slot.load(std::memory_order_acquire);
+    if (p == nullptr) break;
+    // Ended first: a count that is too high for a moment is better than a negative one.
+    ended += p->goroutines.ended.load(std::memory_order_acquire);
+    started += p->goroutines.started.load(std::memory_order_acquire);
+  }
+  return static_cast<int64_t>(started - ended);
+}
+
+uint64_t GoroutineId() {
+  const G* g = internal::ThisG();
+  return g == nullptr ? 0 : g->id;
+}
+
+BlockingSection::BlockingSection(Expect expect) {
+  G* g = internal::ThisG();
+  if (g == nullptr) return;
+  internal::RuntimeSection section;
+  M* m = internal::ThisM();
+  P* p = m->p.load(std::memory_order_relaxed);
+  p->syscalltick.store(p->syscalltick.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  g->in_blocking_section = true;
+  g->status.store(internal::GStatus::kSyscall, std::memory_order_relaxed);
+  m->blocking.store(true, std::memory_order_relaxed);
+  if (expect == Expect::kLong) {
+    internal::HandOffP(internal::SurrenderP(m));
+  } else if (internal::MonitorPace() > absl::Milliseconds(1) &&
+             sched.spinning.load(std::memory_order_relaxed) == 0 && internal::WorkWaits()) {
+    // Its next round would come too late for those who wait.
+    internal::WakeMonitor();
+  }
+}
+
+BlockingSection::~BlockingSection() {
+  G* g = internal::ThisG();
+  if (g == nullptr) return;
+  // Cleared first: the section's end may have to wait for a P, and then it no longer blocks.
+  g->in_blocking_section = false;
+  internal::ThisM()->blocking.store(false, std::memory_order_relaxed);
+  internal::RuntimeSection section;
+  g->status.store(internal::GStatus::kRunning, std::memory_order_relaxed);
+}
+
+int Main(absl::AnyInvocable<int()> main) {
+  signal(SIGPIPE, SIG_IGN);
+  sched.has_main.store(true, std::memory_order_relaxed);
+  internal::StartHere([main = std::move(main)]() mutable {
+    const int status = main();
+    // From the goroutine that ran main, whatever the others are doing.
+    std::exit(status);
+  });
+}
+
+}  // namespace weft

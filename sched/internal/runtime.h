@@ -1,0 +1,302 @@
+// The scheduler's own structures: goroutines (G), threads (M), processors (P), and what they share.
+//
+// A G is a function with a stack. An M is an OS thread. A P is the right to run goroutines, with
+// the queue, timers and caches that go with it; there are MaxProcs() of them. To run a G an M holds
+// a P, on a lease that may be taken back while the G runs user code (lease.cc).
+//
+// None of the three is ever freed: monitors, thieves and late wakers read them without a lock.
+#ifndef WEFT_SCHED_INTERNAL_RUNTIME_H_
+#define WEFT_SCHED_INTERNAL_RUNTIME_H_
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
+#include "sched/clock.h"
+#include "sched/internal/closure.h"
+#include "sched/internal/lock.h"
+#include "sched/internal/run_queue.h"
+#include "sched/internal/thread.h"
+#include "sched/internal/timer_heap.h"
+#include "sched/poller.h"
+#include "sched/timer.h"
+#include "sched/waiter.h"
+#include "stack/context.h"
+#include "stack/overflow.h"
+#include "stack/slots.h"
+
+namespace weft::internal {
+
+struct G;
+struct M;
+struct P;
+
+// The numbers are Go's, as schedtrace prints them.
+enum class GStatus : uint32_t {
+  kIdle = 0,      // just made
+  kRunnable = 1,  // in a run queue, or on its way to one
+  kRunning = 2,
+  kSyscall = 3,  // in a BlockingSection
+  kWaiting = 4,
+  kDead = 6,
+};
+
+enum class PStatus : uint32_t { kIdle = 0, kRunning = 1, kSyscall = 2, kStopped = 3, kDead = 4 };
+
+// What the C++ runtime keeps for a thread's exceptions (the Itanium C++ ABI's __cxa_eh_globals): it
+// belongs to the goroutine and is swapped at each switch.
+struct ExceptionState {
+  void* caught = nullptr;
+  unsigned int uncaught = 0;
+};
+
+struct G : Waiter {
+  G();
+
+  // --- touched by every switch ---
+  std::atomic<GStatus> status{GStatus::kIdle};
+  int32_t runtime_depth = 0;  // Thread::in_runtime while it is not on a thread
+  stack::Context context;
+  stack::Slot* slot = nullptr;  // null until it first runs, and once it has ended
+  ExceptionState exceptions;
+  std::atomic<M*> m{nullptr};  // who runs it
+  std::atomic<WaitReason> wait_reason{WaitReason::kNone};
+  bool in_blocking_section = false;
+
+  // --- the rest ---
+  uint64_t id = 0;
+  absl::string_view name;
+  const void* creation_site = nullptr;
+  uint64_t creator_id = 0;
+  stack::SizeClass stack_class{};
+  std::atomic<int64_t> wait_since{0};  // nanoseconds; set by the monitor when it first sees the wait
+  Closure closure;
+  Timer wait_timer;  // ends a wait with a deadline
+  G* next_free = nullptr;
+};
+
+struct M : Thread {
+  M();
+
+  // --- the lease; see lease.cc for who may write what ---
+  Lock lock;
+  std::atomic<P*> p{nullptr};
+
+  // --- touched by every switch ---
+  stack::Context context;            // of the scheduler's stack, this thread's own
+  std::atomic<G*> current{nullptr};  // the goroutine on this thread
+  // What the scheduler does with the goroutine that has just left its stack.
+  void (*after_switch)(M*, G*) = nullptr;
+  ExceptionState* exceptions = nullptr;
+  bool spinning = false;  // looking for work; counted in Sched::spinning
+  std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
+
+  // --- the rest ---
+  int64_t id = 0;
+  P* next_p = nullptr;  // given by whoever wakes it
+  std::atomic<P*> last_p{nullptr};
+  std::atomic<uint32_t> wake{0};  // 1: next_p is set
+  M* next_idle = nullptr;
+  M* next_all = nullptr;
+  uint32_t random = 0;
+
+  // --- the monitor's last look ---
+  uint32_t seen_entries = 0;
+  int64_t seen_blocking_since = 0;
+};
+
+struct GoroutineCounts {
+  std::atomic<uint64_t> started{0};
+  std::atomic<uint64_t> ended{0};
+};
+
+struct alignas(64) P {
+  explicit P(int id) : id(id) {}
+
+  const int id;
+  std::atomic<PStatus> status{PStatus::kIdle};
+  std::atomic<uint32_t> schedtick{0};    // goroutines run, not counting those that share a slice
+  std::atomic<uint32_t> syscalltick{0};  // BlockingSections
+  std::atomic<M*> m{nullptr};
+  P* next_idle = nullptr;
+  std::atomic<bool> yield_requested{false};  // the slice is over
+
+  RunQueue<G> run_queue;
+  TimerHeap timers;
+  stack::SlotCache slots;
+
+  // Ended goroutines, for reuse.
+  G* free_gs = nullptr;
+  std::atomic<int> free_g_count{0};
+  uint64_t next_goroutine_id = 0;  // a block of numbers
+  uint64_t last_goroutine_id = 0;
+  GoroutineCounts goroutines;
+
+  // --- the monitor's last look ---
+  uint32_t seen_schedtick = 0;
+  int64_t seen_since = 0;
+};
+
+inline constexpr int kMaxProcsLimit = 1024;
+
+struct Sched {
+  Lock lock;
+
+  // --- under the lock; the counters may be read without it ---
+  WakeBatch global_queue ABSL_GUARDED_BY(lock);
+  std::atomic<int> global_size{0};
+  P* idle_ps ABSL_GUARDED_BY(lock) = nullptr;
+  std::atomic<int> idle_p_count{0};
+  M* idle_ms ABSL_GUARDED_BY(lock) = nullptr;
+  std::atomic<int> idle_m_count{0};
+  std::atomic<M*> all_ms{nullptr};  // newest first; only grows
+  std::atomic<int> m_count{0};
+  bool monitor_sleeping ABSL_GUARDED_BY(lock) = false;
+  std::atomic<bool> monitor_waiting{false};
+  G* free_gs ABSL_GUARDED_BY(lock) = nullptr;
+  uint64_t next_goroutine_id ABSL_GUARDED_BY(lock) = 1;
+  GoroutineCounts goroutines;  // started and ended where there was no P
+
+  std::atomic<int> spinning{0};
+  std::atomic<bool> need_spinning{false};
+  // Ms whose goroutine runs without a P: in a BlockingSection that has lost it.
+  std::atomic<int> p_count{0};
+  std::atomic<P*> ps[kMaxProcsLimit] = {};
+
+  // --- stopping the world (stop.cc) ---
+  std::atomic<bool> stopping{false};
+  int stopped ABSL_GUARDED_BY(lock) = 0;
+  std::atomic<uint32_t> all_stopped{0};
+
+  // --- the poller ---
+  std::atomic<Poller*> poller{nullptr};
+  // When somebody last polled; 0: an M waits in the poller now. Whoever exchanges a number for the 0
+  // is the one that waits.
+  std::atomic<int64_t> last_poll{1};
+  // Until when that M waits; 0: not known yet.
+  std::atomic<int64_t> poll_until{0};
+
+  std::atomic<bool> started{false};
+  std::atomic<bool> has_main{false};
+  std::atomic<bool> dying{false};
+};
+extern Sched sched;
+
+// This thread's M; null on a thread that runs no goroutines.
+inline M* ThisM() {
+  Thread* thread = ThisThread();
+  return thread != nullptr && thread->runs_goroutines ? static_cast<M*>(thread) : nullptr;
+}
+
+// The goroutine that calls; null elsewhere, a scheduler's stack included.
+inline G* ThisG() {
+  Thread* thread = ThisThread();
+  if (thread == nullptr || !thread->runs_goroutines) return nullptr;
+  return static_cast<G*>(thread->waiter);
+}
+
+inline G* AsG(Waiter* waiter) { return static_cast<G*>(waiter); }
+
+// --- start.cc: bringing the runtime up ---
+// Starts it if it does not run. From any thread.
+void EnsureStarted();
+// Starts it with the calling thread as its first M and `main` as its first goroutine.
+[[noreturn]] void StartHere(absl::AnyInvocable<void()> main);
+
+// --- proc.cc: Ms, Ps and who runs what ---
+// The scheduler's loop on the calling thread, from now on and for ever.
+[[noreturn]] void RunScheduler(M* m);
+// Leaves the goroutine that calls, from inside the runtime: saves its state, switches to the
+// scheduler's stack and calls `after` there. Returns when the goroutine runs again, perhaps on
+// another thread.
+void SwitchToScheduler(void (*after)(M*, G*));
+// The same for a goroutine that has ended.
+[[noreturn]] void SwitchToSchedulerForGood(void (*after)(M*, G*));
+// Queues a goroutine whose status is runnable. With a P: there, as the next to run if `next`;
+// without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread.
+enum class Place { kNext, kTail };
+void Enqueue(G* g, Place place);
+void EnqueueGlobal(G* g);
+// Queues goroutines that a poller has made ready.
+void EnqueueBatch(WakeBatch& batch);
+// Starts an M for an idle P if nobody is looking for work.
+void WakeP();
+// Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
+void StartM(P* p, bool spinning);
+// Finds a home for a P whose M has lost or left it: an M if there is work, else the idle list.
+void HandOffP(P* p);
+// Takes an idle P, `wanted` if that is idle, or null.
+P* TakeIdleP(P* wanted = nullptr);
+void AcquireP(M* m, P* p);
+P* ReleaseP(M* m);
+void PushIdleP(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+P* PopIdleP() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+// Tells whoever waits in the poller that something is due at `when`.
+void WakePollerFor(Instant when);
+// When the first timer of any P is due.
+Instant EarliestTimer();
+// Whether goroutines wait in any queue.
+bool WorkWaits();
+
+// --- lease.cc ---
+void InitLease();
+// What a new M's attn starts with.
+uint32_t InitialAttention();
+// Takes m's P unless m is inside the runtime; null then, and m's next entry answers.
+P* Revoke(M* m);
+// Asks m's goroutine to give up its P at its next entry into the runtime.
+void RequestAttention(M* m);
+// AnswerAttention, see thread.h.
+void AnswerAttention();
+// Gives up the P of the M that calls, from inside the runtime: the next entry will find none.
+P* SurrenderP(M* m);
+
+// --- goroutine.cc ---
+// What a goroutine's stack starts with; `g` is a G*.
+[[noreturn]] void GoroutineEntry(void* g);
+// Where the C++ runtime keeps this thread's exceptions.
+ExceptionState* ThisThreadsExceptions();
+
+// --- park.cc ---
+extern const GoroutineWaitOps kGoroutineWaitOps;
+
+// --- stop.cc ---
+// Stops every P; goroutines in user code go on but stop at their next entry. May park.
+void StopTheWorld();
+void StartTheWorld();
+// The calling M gives its P to the stopper. In the scheduler.
+void GiveToStopper(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+// Makes Ps until there are n, or retires those beyond. World stopped, or not started yet.
+void ResizeProcs(int n);
+
+// --- monitor.cc ---
+void StartSchedulerMonitor();
+
+// --- deadlock.cc ---
+// On the monitor's thread, when every P is idle: ends the program if no goroutine can ever run
+// again.
+enum class Liveness {
+  kAlive,     // something is under way, or an event or a timer can come
+  kSettling,  // threads are on their way to sleep: ask again
+  kForeign,   // only a thread of the program's own could wake a goroutine now
+};
+Liveness CheckDeadlock();
+
+// --- all_goroutines.cc ---
+void RememberG(G* g);
+// Calls visit(g) for every G ever made, the ended ones too. Their fields may change meanwhile.
+void ForEachG(absl::FunctionRef<void(G*)> visit);
+// Prints "goroutine 7 [chan receive, 2 minutes]:" and the trace of each that has not ended, in the
+// order of their numbers, to `fd`. Only where nothing runs, or where a torn trace of a running one
+// does no harm: the program is about to end.
+void PrintAllGoroutines(int fd);
+void PrintGoroutineHeader(const G* g, int fd);
+
+}  // namespace weft::internal
+
+#endif  // WEFT_SCHED_INTERNAL_RUNTIME_H_

@@ -1,0 +1,142 @@
+// The lease of a P: how it is taken from an M whose goroutine does not come back.
+//
+// While a goroutine runs user code its M holds the P on a lease that any thread may revoke; inside
+// the runtime it may not. No signal is sent and nothing is interrupted: the goroutine runs on, as
+// on a plain thread, and finds out when it next enters the runtime.
+//
+//   enter (depth 0 -> 1): in_runtime = 1; compiler barrier; if (attn) answer; then m->p is its own
+//   leave (1 -> 0):       in_runtime = 0, release
+//   inner enter/leave:    change the depth, look at nothing
+//   revoke, any thread:   lock m; attn = 1; membarrier; r = in_runtime (acquire)
+//                         r == 0: p = m->p, read now; m->p = null; unlock; the P is the revoker's
+//                         r != 0: unlock; attn stays 1: the next entry answers
+//   answer, the M only:   lock m; p = m->p; attn = 0; unlock
+//                         p == null: take an idle P, or queue the goroutine and let it wait for one
+//                         p != null and it should yield: the goroutine goes to the global queue
+//
+// Who writes what: in_runtime its M; attn set by revokers and cleared by its M, both under m->lock;
+// m->p by its M while in_runtime != 0, and by a revoker only after attn = 1, the barrier and
+// in_runtime == 0, under m's lock, reading m->p after that load. The revoker never puts anything
+// back: an M that was inside may have changed its P meanwhile.
+//
+// Why it is safe: the M's store of in_runtime and its load of attn are in program order. The
+// membarrier makes every thread of the process pass a full barrier between the revoker's store of
+// attn and its load of in_runtime. Either the M's store comes before the M's barrier, and the
+// revoker sees 1; or it comes after, and so does the load, which sees attn.
+//
+// Why it is live: a failed revoke leaves attn set, so the M's next entry answers whatever the
+// revoker saw.
+//
+// Where the kernel refuses membarrier (before 4.14, or a seccomp filter), bit kAlways of attn is
+// set in every M for good: each entry then takes the slow path, whose first act is a full fence,
+// and the revoker's fence pairs with that one.
+//
+// sched/models/lease.pml checks this protocol and the wrong turns beside it.
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sched/internal/delay.h"
+#include "sched/internal/runtime.h"
+
+namespace weft::internal {
+namespace {
+
+constexpr uint32_t kAsked = 1;
+constexpr uint32_t kAlways = 2;
+
+bool have_membarrier = false;
+
+bool FenceAllThreads() {
+  if (have_membarrier &&
+      syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0) {
+    return true;
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return !have_membarrier;
+}
+
+// On the scheduler's stack: the goroutine has no P to run on.
+void QueueWithoutP(M* m, G* g) {
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one lock,
+  // so one of the two sees the other.
+  P* p = nullptr;
+  {
+    LockGuard guard(sched.lock);
+    if (!sched.stopping.load(std::memory_order_relaxed)) p = PopIdleP();
+    sched.global_queue.PushBack(g);
+    sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+  }
+  if (p != nullptr) AcquireP(m, p);
+}
+
+void QueueGlobally(M*, G* g) {
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  EnqueueGlobal(g);
+}
+
+}  // namespace
+
+void InitLease() {
+  have_membarrier =
+      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+  answer_attention = AnswerAttention;
+}
+
+uint32_t InitialAttention() { return have_membarrier ? 0 : kAlways; }
+
+P* Revoke(M* m) {
+  LockGuard guard(m->lock);
+  m->attn.fetch_or(kAsked, std::memory_order_seq_cst);
+  if (!FenceAllThreads()) return nullptr;
+  WEFT_DELAY_POINT("lease.revoke");
+  // Acquire: pairs with the release in LeaveRuntime(), for what the M did with its P.
+  if (m->in_runtime.load(std::memory_order_acquire) != 0) return nullptr;
+  P* p = m->p.load(std::memory_order_relaxed);
+  m->p.store(nullptr, std::memory_order_relaxed);
+  return p;
+}
+
+void RequestAttention(M* m) {
+  LockGuard guard(m->lock);
+  m->attn.fetch_or(kAsked, std::memory_order_seq_cst);
+}
+
+P* SurrenderP(M* m) {
+  LockGuard guard(m->lock);
+  m->attn.fetch_or(kAsked, std::memory_order_relaxed);
+  return ReleaseP(m);
+}
+
+__attribute__((noinline)) void AnswerAttention() {
+  M* m = ThisM();
+  if (!have_membarrier) {
+    // What the membarrier would have done between the store of in_runtime and this look at attn.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if ((m->attn.load(std::memory_order_relaxed) & kAsked) == 0) return;
+  }
+  WEFT_DELAY_POINT("lease.answer");
+  P* p;
+  {
+    LockGuard guard(m->lock);
+    p = m->p.load(std::memory_order_relaxed);
+    m->attn.fetch_and(~kAsked, std::memory_order_relaxed);
+  }
+  if (m->waiter == nullptr) return;  // on the scheduler's stack, which looks for a P by itself
+  if (p == nullptr) {
+    p = TakeIdleP(m->last_p.load(std::memory_order_relaxed));
+    if (p != nullptr) {
+      AcquireP(m, p);
+    } else {
+      SwitchToScheduler(QueueWithoutP);
+    }
+    return;
+  }
+  if (sched.stopping.load(std::memory_order_relaxed) ||
+      p->yield_requested.exchange(false, std::memory_order_relaxed)) {
+    SwitchToScheduler(QueueGlobally);
+  }
+}
+
+}  // namespace weft::internal

@@ -1,0 +1,138 @@
+// The scheduler's duties in the monitor: taking Ps back, polling the network that nobody polls,
+// starting an M for timers that are overdue, and noticing that everything is asleep.
+#include "sched/internal/runtime.h"
+#include "sched/sysmon.h"
+
+namespace weft::internal {
+namespace {
+
+// Go's numbers.
+constexpr int64_t kTimeSliceNanos = 10'000'000;
+constexpr int64_t kPollEveryNanos = 10'000'000;
+// How often to ask whether the program's own threads have all gone, while only they could wake a
+// goroutine.
+constexpr absl::Duration kForeignThreadsEvery = absl::Milliseconds(100);
+
+// A goroutine that has had its time slice while others wait yields at its next entry.
+void EndSlice(M* m, P* p, Instant now) {
+  const uint32_t tick = p->schedtick.load(std::memory_order_relaxed);
+  if (tick != p->seen_schedtick || p->seen_since == 0) {
+    p->seen_schedtick = tick;
+    p->seen_since = now.nanos();
+    return;
+  }
+  if (now.nanos() - p->seen_since < kTimeSliceNanos ||
+      p->yield_requested.load(std::memory_order_relaxed) ||
+      (p->run_queue.Empty() && sched.global_size.load(std::memory_order_relaxed) == 0)) {
+    return;
+  }
+  p->yield_requested.store(true, std::memory_order_relaxed);
+  RequestAttention(m);
+}
+
+// A P whose goroutine has been in one BlockingSection for a whole round goes to somebody who needs
+// it; after 10 ms in any case, or the monitor could never sleep.
+bool RetakeBlocked(M* m, P* p, Instant now) {
+  if (!m->blocking.load(std::memory_order_relaxed)) {
+    m->seen_blocking_since = 0;
+    return false;
+  }
+  const uint32_t entries = m->entries.load(std::memory_order_relaxed);
+  if (m->seen_blocking_since == 0 || m->seen_entries != entries) {
+    m->seen_entries = entries;
+    m->seen_blocking_since = now.nanos();
+    return false;
+  }
+  const bool work_waits = !p->run_queue.Empty() ||
+                          sched.global_size.load(std::memory_order_relaxed) > 0 ||
+                          sched.spinning.load(std::memory_order_relaxed) +
+                                  sched.idle_p_count.load(std::memory_order_relaxed) ==
+                              0;
+  if (!work_waits && now.nanos() - m->seen_blocking_since < kTimeSliceNanos) return false;
+  P* taken = Revoke(m);
+  if (taken == nullptr) return false;
+  m->seen_blocking_since = 0;
+  HandOffP(taken);
+  return true;
+}
+
+bool Retake(Instant now) {
+  bool found = false;
+  for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
+    // Two revokers would be in each other's way.
+    if (sched.stopping.load(std::memory_order_relaxed)) return found;
+    P* p = m->p.load(std::memory_order_relaxed);
+    if (p == nullptr) continue;
+    EndSlice(m, p, now);
+    found |= RetakeBlocked(m, p, now);
+  }
+  return found;
+}
+
+bool PollNetwork(Instant now) {
+  int64_t last = sched.last_poll.load(std::memory_order_relaxed);
+  Poller* poller = sched.poller.load(std::memory_order_acquire);
+  if (last == 0 || now.nanos() - last < kPollEveryNanos || poller->waiters() == 0 ||
+      !sched.last_poll.compare_exchange_strong(last, now.nanos(), std::memory_order_relaxed)) {
+    return false;
+  }
+  WakeBatch ready;
+  poller->Poll(Instant(), ready);
+  if (ready.empty()) return false;
+  EnqueueBatch(ready);
+  return true;
+}
+
+// The P whose timer it is may be held by a goroutine that does not come back for long: whoever
+// looks for work runs it.
+bool RunOverdueTimers(Instant now) {
+  if (EarliestTimer() > now || sched.idle_p_count.load(std::memory_order_relaxed) == 0 ||
+      sched.spinning.load(std::memory_order_relaxed) > 0) {
+    return false;
+  }
+  WakeP();
+  return true;
+}
+
+bool TrySleep(Instant* until) {
+  {
+    LockGuard guard(sched.lock);
+    if (sched.stopping.load(std::memory_order_relaxed) ||
+        sched.idle_p_count.load(std::memory_order_relaxed) !=
+            sched.p_count.load(std::memory_order_relaxed)) {
+      return false;
+    }
+    sched.monitor_sleeping = true;
+    sched.monitor_waiting.store(true, std::memory_order_relaxed);
+  }
+  if (!sched.has_main.load(std::memory_order_relaxed)) return true;
+  switch (CheckDeadlock()) {
+    case Liveness::kAlive:
+      break;
+    case Liveness::kSettling:
+      *until = Instant::Now();
+      break;
+    case Liveness::kForeign:
+      *until = Instant::Now() + kForeignThreadsEvery;
+      break;
+  }
+  return true;
+}
+
+void Slept() {
+  LockGuard guard(sched.lock);
+  sched.monitor_sleeping = false;
+  sched.monitor_waiting.store(false, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void StartSchedulerMonitor() {
+  RegisterMonitorDuty({.name = "retake", .run = Retake});
+  RegisterMonitorDuty({.name = "poll", .run = PollNetwork});
+  RegisterMonitorDuty({.name = "timers", .run = RunOverdueTimers});
+  static constexpr MonitorHost kHost = {TrySleep, Slept};
+  StartMonitor(&kHost);
+}
+
+}  // namespace weft::internal

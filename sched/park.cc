@@ -1,0 +1,79 @@
+// How a goroutine waits and how it is made ready.
+//
+// Order of the steps of a park, each of which is needed:
+//   1 on the goroutine: take the token if there is one;
+//   2 switch to the scheduler's stack, registers saved;
+//   3 status = waiting;
+//   4 the waiter's word: empty -> wait.
+// Only after 4 may anybody make the goroutine runnable, so by then its stack must be left (2): a
+// waker that published earlier would put one stack on two threads. If a token came before 4, the
+// goroutine is made ready exactly as a waker would, through the queue.
+#include "sched/fatal.h"
+#include "sched/internal/runtime.h"
+
+namespace weft::internal {
+namespace {
+
+void Ready(G* g) {
+  // Acquire: pairs with the release store in FinishPark(); the winner of the word is alone here.
+  const GStatus was = g->status.exchange(GStatus::kRunnable, std::memory_order_acq_rel);
+  if (was != GStatus::kWaiting) [[unlikely]] {
+    Fatal("a goroutine that does not wait was made ready");
+  }
+  Enqueue(g, Place::kNext);
+}
+
+void FinishPark(M*, G* g) {
+  g->status.store(GStatus::kWaiting, std::memory_order_release);
+  if (!WaiterProtocol::Publish(*g)) Ready(g);
+}
+
+bool ParkUntil(Waiter* self, Instant deadline, WaitReason reason) {
+  RuntimeSection section;
+  if (WaiterProtocol::TakeToken(*self)) return true;
+  G* g = AsG(self);
+  if (!deadline.IsNever()) {
+    if (deadline <= Instant::Now()) return false;
+    g->wait_timer.Start(deadline);
+  }
+  g->wait_reason.store(reason, std::memory_order_relaxed);
+  SwitchToScheduler(FinishPark);
+  g->wait_reason.store(WaitReason::kNone, std::memory_order_relaxed);
+  if (deadline.IsNever()) return true;
+  // The timer's own wake-up is a token too: which of the two ended the wait shows in whether the
+  // timer was still pending. One that fires at this moment leaves a token, which the next wait's
+  // loop absorbs.
+  return g->wait_timer.Stop() || Instant::Now() < deadline;
+}
+
+void ReadyWaiter(Waiter* waiter) {
+  RuntimeSection section;
+  Ready(AsG(waiter));
+}
+
+}  // namespace
+
+const GoroutineWaitOps kGoroutineWaitOps = {ParkUntil, ReadyWaiter};
+
+}  // namespace weft::internal
+
+namespace weft {
+
+bool Timer::Start(Instant when) {
+  internal::EnsureStarted();
+  internal::RuntimeSection section;
+  internal::M* m = internal::ThisM();
+  internal::P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
+  if (p == nullptr) p = internal::sched.ps[0].load(std::memory_order_acquire);
+  bool earliest;
+  const bool pending = internal::TimerHeap::Start(*this, when, p->timers, &earliest);
+  if (earliest) internal::WakePollerFor(when);
+  return pending;
+}
+
+bool Timer::Stop() {
+  internal::RuntimeSection section;
+  return internal::TimerHeap::Stop(*this);
+}
+
+}  // namespace weft

@@ -1,0 +1,665 @@
+// Who runs what: the scheduler's loop.
+//
+// The problem is to keep as many threads awake as there is work, and not more. Threads that look for
+// work cost processor time; a thread that sleeps when work arrives costs its latency. Knowing
+// exactly is impossible without a central lock, so, as in Go:
+//
+// - An M without work *spins*: it looks through all queues for a while. At most half as many spin
+//   as are busy.
+// - Whoever makes work wakes an M only if there is an idle P and nobody spins. The M that is woken
+//   spins; a spinner that finds work wakes the next before it runs it. So bursts wake one M after
+//   the other, and a steady trickle none.
+// - The last spinner must not go to sleep past work that arrives meanwhile:
+//
+//     who makes work                      who gives up
+//     1 publish it (exchange: a full      1 under sched.lock: look at the global queue;
+//       barrier on x86)                     put the P on the idle list
+//     2 read idle_p_count, spinning       2 --spinning (a locked instruction)
+//     3 a P is idle and nobody spins:     3 look again at all local queues, the global
+//       ++spinning, start an M              queue and the timers; on a find take an idle
+//                                           P and spin again
+//
+//   Either the maker reads the state after 2, and starts an M; or the second look comes after 1,
+//   and finds the work. Both barriers are needed: a release store in 1 would let 2 overtake it. The
+//   second look covers the global queue too, since a plain thread may have pushed there between the
+//   giver-up's 1 and 2, when it still counted as spinning.
+//
+// - One idle M waits in the poller, with the earliest timer as its deadline; the others on futexes.
+//   It is chosen by Sched::last_poll (0 while somebody waits there). A timer that becomes the
+//   earliest ends that wait: poll_until is published, then the timers are looked at again, then
+//   the wait begins; who adds a timer does so in the opposite order.
+//
+// Rejected: waking an M for each piece of work (threads thrash when each runs for a microsecond);
+// handing work directly to a sleeping thread (it takes the work away from those who look already,
+// and destroys locality).
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "sched/fatal.h"
+#include "sched/internal/delay.h"
+#include "sched/internal/futex.h"
+#include "sched/internal/runtime.h"
+#include "sched/sysmon.h"
+
+namespace weft::internal {
+
+constinit Sched sched;
+
+namespace {
+
+// Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking
+// each other would starve it.
+constexpr uint32_t kGlobalQueueTicks = 61;
+constexpr int kStealRounds = 4;
+// How long a thief leaves a running P's runnext alone: its owner is about to run it.
+constexpr int64_t kStealNextPauseNanos = 3'000;
+constexpr size_t kSchedulerStackBytes = 512 << 10;
+
+uint32_t NextRandom(M* m) {
+  // xorshift32 (G. Marsaglia, "Xorshift RNGs", 2003).
+  uint32_t x = m->random;
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+  return m->random = x;
+}
+
+void SleepOn(std::atomic<uint32_t>& word) {
+  // Acquire: pairs with WakeOn(), for next_p and the like.
+  while (word.load(std::memory_order_acquire) == 0) FutexWait(word, 0);
+  word.store(0, std::memory_order_relaxed);
+}
+
+void WakeOn(std::atomic<uint32_t>& word) {
+  word.store(1, std::memory_order_release);
+  FutexWake(word, 1);
+}
+
+// The M waits until somebody starts it with a P.
+void StopM(M* m) {
+  sched.lock.Acquire();
+  m->next_idle = sched.idle_ms;
+  sched.idle_ms = m;
+  sched.idle_m_count.fetch_add(1, std::memory_order_relaxed);
+  sched.lock.Release();
+  SleepOn(m->wake);
+  AcquireP(m, m->next_p);
+  m->next_p = nullptr;
+}
+
+M* PopIdleM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  M* m = sched.idle_ms;
+  if (m == nullptr) return nullptr;
+  sched.idle_ms = m->next_idle;
+  sched.idle_m_count.fetch_sub(1, std::memory_order_relaxed);
+  return m;
+}
+
+void* ThreadMain(void* arg) {
+  M* m = static_cast<M*>(arg);
+  prctl(PR_SET_NAME, "weft-m");
+  AcquireP(m, m->next_p);
+  m->next_p = nullptr;
+  RunScheduler(m);
+}
+
+// A new thread for `p`. False: the system has none.
+bool CreateM(P* p, bool spinning) {
+  M* m = new M;
+  m->next_p = p;
+  m->spinning = spinning;
+  pthread_attr_t attr;
+  pthread_attr_init(&attr);
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attr, kSchedulerStackBytes);
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attr, ThreadMain, m);
+  pthread_attr_destroy(&attr);
+  if (error == 0) return true;
+  // The M was never seen by anybody.
+  sched.m_count.fetch_sub(1, std::memory_order_relaxed);
+  delete m;
+  if (sched.m_count.load(std::memory_order_relaxed) == 0) {
+    std::fprintf(stderr, "weft: cannot create the first scheduler thread: %s\n",
+                 std::strerror(error));
+    std::exit(2);
+  }
+  return false;
+}
+
+void BecomeSpinning(M* m) {
+  m->spinning = true;
+  sched.spinning.fetch_add(1, std::memory_order_seq_cst);
+  sched.need_spinning.store(false, std::memory_order_relaxed);
+}
+
+// A spinner has found work: another one takes over looking.
+void StopSpinning(M* m) {
+  m->spinning = false;
+  sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+  WakeP();
+}
+
+// Takes a share of the global queue: one to run, the rest into the local ring.
+G* TakeGlobal(P* p, int most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  const int size = sched.global_queue.size;
+  if (size == 0) return nullptr;
+  int share = size / sched.p_count.load(std::memory_order_relaxed) + 1;
+  if (share > size) share = size;
+  if (most > 0 && share > most) share = most;
+  if (share > static_cast<int>(RunQueue<G>::kCapacity) / 2) share = RunQueue<G>::kCapacity / 2;
+  sched.global_size.store(size - share, std::memory_order_relaxed);
+  G* g = AsG(sched.global_queue.PopFront());
+  for (int i = 1; i < share; ++i) {
+    Waiter* next = sched.global_queue.PopFront();
+    if (!p->run_queue.PutTail(AsG(next))) {
+      sched.global_queue.PushBack(next);  // the ring was not empty
+      sched.global_size.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  return g;
+}
+
+G* TakeGlobalLocked(P* p, int most) {
+  if (sched.global_size.load(std::memory_order_relaxed) == 0) return nullptr;
+  LockGuard guard(sched.lock);
+  return TakeGlobal(p, most);
+}
+
+// Looks through the other Ps, in an order that differs from M to M. `*again`: timers ran, so the
+// own queue may have work now.
+G* Steal(M* m, P* p, bool* again) {
+  const uint32_t count = static_cast<uint32_t>(sched.p_count.load(std::memory_order_acquire));
+  for (int round = 0; round < kStealRounds; ++round) {
+    const bool last = round == kStealRounds - 1;
+    // A random start and direction; every P once.
+    uint32_t at = NextRandom(m) % count;
+    const uint32_t stride = (m->random & 0x10000) != 0 ? 1 : count - 1;
+    for (uint32_t i = 0; i < count; ++i, at = (at + stride) % count) {
+      if (sched.stopping.load(std::memory_order_relaxed)) return nullptr;
+      P* victim = sched.ps[at].load(std::memory_order_acquire);
+      if (victim == p) continue;
+      // Timers of others last: taking their lock disturbs them.
+      if (last) {
+        const Instant earliest = victim->timers.Earliest();
+        if (!earliest.IsNever()) {
+          const Instant now = Instant::Now();
+          if (earliest <= now && victim->timers.RunDue(now) > 0) {
+            *again = true;
+            bool inherits;
+            if (G* g = p->run_queue.Take(&inherits); g != nullptr) return g;
+          }
+        }
+      }
+      if (victim->status.load(std::memory_order_relaxed) == PStatus::kIdle &&
+          victim->run_queue.Empty()) {
+        continue;
+      }
+      if (G* g = p->run_queue.StealHalf(victim->run_queue); g != nullptr) return g;
+      if (last && victim->run_queue.HasNext()) {
+        if (victim->status.load(std::memory_order_relaxed) == PStatus::kRunning) {
+          timespec pause = {0, kStealNextPauseNanos};
+          nanosleep(&pause, nullptr);
+        }
+        if (G* g = RunQueue<G>::StealNext(victim->run_queue); g != nullptr) return g;
+      }
+    }
+  }
+  return nullptr;
+}
+
+// The second look of an M that has given up its P and no longer counts as spinning. True: it has a P
+// again and spins.
+bool LookAgain(M* m) {
+  WEFT_DELAY_POINT("proc.look_again");
+  bool found = sched.global_size.load(std::memory_order_seq_cst) > 0;
+  const int count = sched.p_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count && !found; ++i) {
+    found = !sched.ps[i].load(std::memory_order_acquire)->run_queue.Empty();
+  }
+  if (!found) return false;
+  // No idle P: whoever took it is awake and will look.
+  P* p = TakeIdleP();
+  if (p == nullptr) return false;
+  AcquireP(m, p);
+  BecomeSpinning(m);
+  return true;
+}
+
+// The M that has no P waits for events. Returns a goroutine to run, or null with or without a P.
+G* WaitInPoller(M* m) {
+  // Published before the timers are looked at for the last time: see the top of this file.
+  Instant until = EarliestTimer();
+  sched.poll_until.exchange(until.nanos(), std::memory_order_seq_cst);
+  WEFT_DELAY_POINT("proc.poll_until");
+  if (const Instant again = EarliestTimer(); again < until) {
+    until = again;
+    sched.poll_until.store(until.nanos(), std::memory_order_seq_cst);
+  }
+  WakeBatch ready;
+  sched.poller.load(std::memory_order_acquire)->Poll(until, ready);
+  sched.poll_until.store(0, std::memory_order_seq_cst);
+  // Before looking for a P: an M that has just put its P on the idle list either finds this and
+  // becomes the poller, or we find its P.
+  sched.last_poll.exchange(Instant::Now().nanos(), std::memory_order_seq_cst);
+  P* p = TakeIdleP();
+  if (p == nullptr) {
+    if (!ready.empty()) EnqueueBatch(ready);
+    return nullptr;
+  }
+  AcquireP(m, p);
+  if (!ready.empty()) {
+    G* g = AsG(ready.PopFront());
+    g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    if (!ready.empty()) EnqueueBatch(ready);
+    return g;
+  }
+  BecomeSpinning(m);
+  return nullptr;
+}
+
+// Finds a goroutine to run, however long it takes. On return the M has a P.
+G* FindRunnable(M* m, bool* inherits_slice) {
+  *inherits_slice = false;
+  for (;;) {
+    P* p = m->p.load(std::memory_order_relaxed);
+    if (p == nullptr) {
+      StopM(m);
+      continue;
+    }
+    if (sched.stopping.load(std::memory_order_acquire)) [[unlikely]] {
+      if (m->spinning) {
+        m->spinning = false;
+        sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+      }
+      LockGuard guard(sched.lock);
+      if (sched.stopping.load(std::memory_order_relaxed)) {
+        ReleaseP(m);
+        GiveToStopper(p);
+      }
+      continue;
+    }
+    if (const Instant earliest = p->timers.Earliest(); !earliest.IsNever()) {
+      const Instant now = Instant::Now();
+      if (earliest <= now) p->timers.RunDue(now);
+    }
+    if (p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
+      if (G* g = TakeGlobalLocked(p, 1); g != nullptr) return g;
+    }
+    if (G* g = p->run_queue.Take(inherits_slice); g != nullptr) return g;
+    if (G* g = TakeGlobalLocked(p, 0); g != nullptr) return g;
+
+    Poller* poller = sched.poller.load(std::memory_order_acquire);
+    if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
+      WakeBatch ready;
+      poller->Poll(Instant(), ready);
+      if (!ready.empty()) {
+        G* g = AsG(ready.PopFront());
+        g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+        if (!ready.empty()) EnqueueBatch(ready);
+        return g;
+      }
+    }
+
+    const int busy = sched.p_count.load(std::memory_order_relaxed) -
+                     sched.idle_p_count.load(std::memory_order_relaxed);
+    if (m->spinning || 2 * sched.spinning.load(std::memory_order_relaxed) < busy) {
+      if (!m->spinning) BecomeSpinning(m);
+      bool again = false;
+      if (G* g = Steal(m, p, &again); g != nullptr) return g;
+      if (again) continue;
+    }
+
+    sched.lock.Acquire();
+    if (sched.stopping.load(std::memory_order_relaxed)) {
+      sched.lock.Release();
+      continue;
+    }
+    if (G* g = TakeGlobal(p, 0); g != nullptr) {
+      sched.lock.Release();
+      return g;
+    }
+    if (!m->spinning && sched.need_spinning.load(std::memory_order_relaxed)) {
+      // Somebody wanted to wake an M when no P was idle.
+      sched.lock.Release();
+      BecomeSpinning(m);
+      continue;
+    }
+    ReleaseP(m);
+    PushIdleP(p);
+    sched.lock.Release();
+
+    if (m->spinning) {
+      m->spinning = false;
+      WEFT_DELAY_POINT("proc.stop_spinning");
+      sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+      if (LookAgain(m)) continue;
+    }
+    if (sched.last_poll.exchange(0, std::memory_order_seq_cst) != 0) {
+      if (G* g = WaitInPoller(m); g != nullptr) return g;
+      continue;
+    }
+  }
+}
+
+// Gives the goroutine a stack for its first run.
+void GiveStack(P* p, G* g) {
+  g->slot = stack::Acquire(p->slots, g->stack_class);
+  if (g->slot == nullptr) [[unlikely]] {
+    Fatal("out of memory: cannot get a stack for a goroutine");
+  }
+  const stack::Slot& slot = *g->slot;
+  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi, nullptr, GoroutineEntry, g);
+}
+
+void Execute(M* m, G* g, bool inherits_slice) {
+  P* p = m->p.load(std::memory_order_relaxed);
+  if (g->slot == nullptr) GiveStack(p, g);
+  g->m.store(m, std::memory_order_relaxed);
+  g->wait_since.store(0, std::memory_order_relaxed);
+  g->status.store(g->in_blocking_section ? GStatus::kSyscall : GStatus::kRunning,
+                  std::memory_order_relaxed);
+  m->current.store(g, std::memory_order_relaxed);
+  m->waiter = g;
+  m->blocking.store(g->in_blocking_section, std::memory_order_relaxed);
+  if (!inherits_slice) {
+    p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  }
+  *m->exceptions = g->exceptions;
+  // Last thing before the switch: the lease counts as the goroutine left it.
+  m->in_runtime.store(g->runtime_depth, std::memory_order_relaxed);
+  stack::Switch(m->context, g->context);
+  m->after_switch(m, g);
+}
+
+void PrepareToLeave(M* m, G* g, void (*after)(M*, G*)) {
+  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed);
+  m->in_runtime.store(1, std::memory_order_relaxed);
+  g->exceptions = *m->exceptions;
+  *m->exceptions = ExceptionState();
+  m->waiter = nullptr;
+  m->after_switch = after;
+  m->current.store(nullptr, std::memory_order_relaxed);
+  g->m.store(nullptr, std::memory_order_relaxed);
+}
+
+// Puts half of the full ring and `g` on the global queue.
+void Overflow(P* p, G* g) {
+  G* half[RunQueue<G>::kCapacity / 2];
+  const uint32_t count = p->run_queue.TakeHalfIfFull(half);
+  LockGuard guard(sched.lock);
+  for (uint32_t i = 0; i < count; ++i) sched.global_queue.PushBack(half[i]);
+  sched.global_queue.PushBack(g);
+  sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+}
+
+}  // namespace
+
+M::M() {
+  runs_goroutines = true;
+  attn.store(InitialAttention(), std::memory_order_relaxed);
+  in_runtime.store(1, std::memory_order_relaxed);
+  LockGuard guard(sched.lock);
+  static int64_t next_id = 0;
+  id = next_id++;
+  random = static_cast<uint32_t>(id) * 2654435761u | 1;
+  sched.m_count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void RunScheduler(M* m) {
+  SetThisThread(m);
+  m->exceptions = ThisThreadsExceptions();
+  // The default slack would make every timed wait up to 50 us late.
+  prctl(PR_SET_TIMERSLACK, 1);
+  static thread_local stack::ThreadSignalStack signal_stack;
+  signal_stack.Install();
+  {
+    LockGuard guard(sched.lock);
+    m->next_all = sched.all_ms.load(std::memory_order_relaxed);
+    // Release: whoever walks the list sees the M whole.
+    sched.all_ms.store(m, std::memory_order_release);
+  }
+  for (;;) {
+    bool inherits_slice;
+    G* g = FindRunnable(m, &inherits_slice);
+    if (m->spinning) StopSpinning(m);
+    Execute(m, g, inherits_slice);
+  }
+}
+
+void SwitchToScheduler(void (*after)(M*, G*)) {
+  M* m = ThisM();
+  G* g = AsG(m->waiter);
+  PrepareToLeave(m, g, after);
+  stack::Switch(g->context, m->context);
+}
+
+void SwitchToSchedulerForGood(void (*after)(M*, G*)) {
+  M* m = ThisM();
+  G* g = AsG(m->waiter);
+  PrepareToLeave(m, g, after);
+  stack::SwitchFinal(g->context, m->context);
+  __builtin_unreachable();
+}
+
+void AcquireP(M* m, P* p) {
+  // Plain stores do: the M is inside the runtime, where nobody else writes m->p.
+  m->p.store(p, std::memory_order_relaxed);
+  m->last_p.store(p, std::memory_order_relaxed);
+  p->m.store(m, std::memory_order_relaxed);
+  p->yield_requested.store(false, std::memory_order_relaxed);
+  p->status.store(PStatus::kRunning, std::memory_order_relaxed);
+}
+
+P* ReleaseP(M* m) {
+  P* p = m->p.load(std::memory_order_relaxed);
+  m->p.store(nullptr, std::memory_order_relaxed);
+  p->m.store(nullptr, std::memory_order_relaxed);
+  return p;
+}
+
+void PushIdleP(P* p) {
+  p->status.store(PStatus::kIdle, std::memory_order_relaxed);
+  p->next_idle = sched.idle_ps;
+  sched.idle_ps = p;
+  sched.idle_p_count.fetch_add(1, std::memory_order_seq_cst);
+}
+
+P* PopIdleP() {
+  P* p = sched.idle_ps;
+  if (p == nullptr) return nullptr;
+  sched.idle_ps = p->next_idle;
+  sched.idle_p_count.fetch_sub(1, std::memory_order_seq_cst);
+  if (sched.monitor_sleeping) {
+    sched.monitor_sleeping = false;
+    sched.monitor_waiting.store(false, std::memory_order_relaxed);
+    WakeMonitor();
+  }
+  return p;
+}
+
+P* TakeIdleP(P* wanted) {
+  LockGuard guard(sched.lock);
+  if (sched.stopping.load(std::memory_order_relaxed)) return nullptr;
+  if (wanted != nullptr && wanted->status.load(std::memory_order_relaxed) == PStatus::kIdle) {
+    // To the front of the list, if it is there.
+    for (P** link = &sched.idle_ps; *link != nullptr; link = &(*link)->next_idle) {
+      if (*link != wanted) continue;
+      *link = wanted->next_idle;
+      wanted->next_idle = sched.idle_ps;
+      sched.idle_ps = wanted;
+      break;
+    }
+  }
+  return PopIdleP();
+}
+
+void StartM(P* p, bool spinning) {
+  M* m;
+  {
+    LockGuard guard(sched.lock);
+    if (p == nullptr) {
+      p = sched.stopping.load(std::memory_order_relaxed) ? nullptr : PopIdleP();
+      if (p == nullptr) {
+        if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+        return;
+      }
+    }
+    m = PopIdleM();
+  }
+  if (m != nullptr) {
+    m->spinning = spinning;
+    m->next_p = p;
+    WakeOn(m->wake);
+    return;
+  }
+  if (!CreateM(p, spinning)) {
+    // No thread: the P waits, with its queue, for those that there are.
+    LockGuard guard(sched.lock);
+    PushIdleP(p);
+    if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+  }
+}
+
+void WakeP() {
+  // Pairs with the idle protocol: the work was published by a locked instruction before.
+  if (sched.idle_p_count.load(std::memory_order_seq_cst) == 0) {
+    if (sched.spinning.load(std::memory_order_relaxed) == 0 &&
+        !sched.need_spinning.load(std::memory_order_relaxed)) {
+      sched.need_spinning.store(true, std::memory_order_relaxed);
+    }
+    return;
+  }
+  int none = 0;
+  if (sched.spinning.load(std::memory_order_seq_cst) != 0 ||
+      !sched.spinning.compare_exchange_strong(none, 1, std::memory_order_seq_cst,
+                                              std::memory_order_relaxed)) {
+    return;
+  }
+  StartM(nullptr, /*spinning=*/true);
+}
+
+void Enqueue(G* g, Place place) {
+  M* m = ThisM();
+  P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
+  if (p == nullptr) {
+    EnqueueGlobal(g);
+    return;
+  }
+  if (place == Place::kNext) g = p->run_queue.ExchangeNext(g);
+  while (g != nullptr && !p->run_queue.PutTail(g)) {
+    Overflow(p, g);
+    g = nullptr;
+  }
+  WakeP();
+}
+
+void EnqueueGlobal(G* g) {
+  {
+    LockGuard guard(sched.lock);
+    sched.global_queue.PushBack(g);
+    sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+  }
+  WakeP();
+}
+
+void EnqueueBatch(WakeBatch& batch) {
+  for (Waiter* w = batch.head; w != nullptr; w = WaiterProtocol::next(*w)) {
+    AsG(w)->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  }
+  M* m = ThisM();
+  P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
+  // As many as there are idle Ps go where these can find them without stealing.
+  int for_others = p == nullptr ? batch.size : sched.idle_p_count.load(std::memory_order_seq_cst);
+  if (for_others > batch.size) for_others = batch.size;
+  if (for_others > 0) {
+    {
+      LockGuard guard(sched.lock);
+      for (int i = 0; i < for_others; ++i) sched.global_queue.PushBack(batch.PopFront());
+      sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+    }
+    const int idle = sched.idle_p_count.load(std::memory_order_seq_cst);
+    for (int i = 0; i < for_others && i < idle; ++i) StartM(nullptr, /*spinning=*/false);
+  }
+  bool local = false;
+  while (Waiter* w = batch.PopFront()) {
+    local = true;
+    if (!p->run_queue.PutTail(AsG(w))) Overflow(p, AsG(w));
+  }
+  // Even without a P left idle a moment ago, one may be now: the rule for who makes work.
+  if (local || for_others > 0) WakeP();
+}
+
+bool WorkWaits() {
+  if (sched.global_size.load(std::memory_order_seq_cst) > 0) return true;
+  const int count = sched.p_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) {
+    if (!sched.ps[i].load(std::memory_order_acquire)->run_queue.Empty()) return true;
+  }
+  return false;
+}
+
+void HandOffP(P* p) {
+  p->m.store(nullptr, std::memory_order_relaxed);
+  if (!p->run_queue.Empty() || sched.global_size.load(std::memory_order_seq_cst) > 0) {
+    StartM(p, /*spinning=*/false);
+    return;
+  }
+  // Nobody looks for work and nobody is idle: what appears next would find no taker.
+  int none = 0;
+  if (sched.spinning.load(std::memory_order_seq_cst) == 0 &&
+      sched.idle_p_count.load(std::memory_order_seq_cst) == 0 &&
+      sched.spinning.compare_exchange_strong(none, 1, std::memory_order_seq_cst,
+                                             std::memory_order_relaxed)) {
+    StartM(p, /*spinning=*/true);
+    return;
+  }
+  {
+    LockGuard guard(sched.lock);
+    if (sched.stopping.load(std::memory_order_relaxed)) {
+      GiveToStopper(p);
+      return;
+    }
+    if (sched.global_queue.empty() && p->run_queue.Empty() &&
+        // Somebody must wait in the poller.
+        sched.last_poll.load(std::memory_order_seq_cst) == 0) {
+      PushIdleP(p);
+      p = nullptr;
+    }
+  }
+  if (p != nullptr) {
+    StartM(p, /*spinning=*/false);
+    return;
+  }
+}
+
+Instant EarliestTimer() {
+  Instant earliest = Instant::Never();
+  const int count = sched.p_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) {
+    const Instant at = sched.ps[i].load(std::memory_order_acquire)->timers.Earliest();
+    if (at < earliest) earliest = at;
+  }
+  return earliest;
+}
+
+void WakePollerFor(Instant when) {
+  if (sched.last_poll.load(std::memory_order_seq_cst) == 0) {
+    const int64_t until = sched.poll_until.load(std::memory_order_seq_cst);
+    if (until == 0 || when.nanos() < until) {
+      sched.poller.load(std::memory_order_acquire)->Break();
+    }
+  } else {
+    // Somebody who is idle should go and wait there.
+    WakeP();
+  }
+}
+
+}  // namespace weft::internal

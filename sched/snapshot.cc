@@ -1,0 +1,44 @@
+#include "sched/snapshot.h"
+
+#include "sched/goroutine.h"
+#include "sched/internal/runtime.h"
+
+namespace weft {
+
+SchedSnapshot GetSchedSnapshot() {
+  using internal::sched;
+  internal::EnsureStarted();
+  internal::RuntimeSection section;
+  SchedSnapshot snapshot;
+  internal::LockGuard guard(sched.lock);
+  snapshot.max_procs = sched.p_count.load(std::memory_order_acquire);
+  snapshot.idle_procs = sched.idle_p_count.load(std::memory_order_relaxed);
+  snapshot.threads = sched.m_count.load(std::memory_order_relaxed) + 1;
+  snapshot.spinning_threads = sched.spinning.load(std::memory_order_relaxed);
+  snapshot.idle_threads = sched.idle_m_count.load(std::memory_order_relaxed);
+  snapshot.global_queue_size = sched.global_queue.size;
+  snapshot.need_spinning = sched.need_spinning.load(std::memory_order_relaxed);
+  snapshot.monitor_waiting = sched.monitor_waiting.load(std::memory_order_relaxed);
+  snapshot.goroutines = NumGoroutine();
+  snapshot.procs.reserve(snapshot.max_procs);
+  for (int i = 0; i < snapshot.max_procs; ++i) {
+    const internal::P* p = sched.ps[i].load(std::memory_order_acquire);
+    const internal::M* m = p->m.load(std::memory_order_relaxed);
+    ProcSnapshot proc;
+    proc.id = p->id;
+    proc.status = static_cast<int>(p->status.load(std::memory_order_relaxed));
+    if (m != nullptr && m->blocking.load(std::memory_order_relaxed)) {
+      proc.status = static_cast<int>(internal::PStatus::kSyscall);
+    }
+    proc.schedtick = p->schedtick.load(std::memory_order_relaxed);
+    proc.syscalltick = p->syscalltick.load(std::memory_order_relaxed);
+    proc.m = m == nullptr ? -1 : m->id;
+    proc.run_queue_size = static_cast<int>(p->run_queue.Size());
+    proc.free_goroutines = p->free_g_count.load(std::memory_order_relaxed);
+    proc.timers = p->timers.size();
+    snapshot.procs.push_back(proc);
+  }
+  return snapshot;
+}
+
+}  // namespace weft

@@ -1,0 +1,40 @@
+// What the scheduler is doing, as plain data: the one source of schedtrace, debug pages and metrics.
+#ifndef WEFT_SCHED_SNAPSHOT_H_
+#define WEFT_SCHED_SNAPSHOT_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace weft {
+
+struct ProcSnapshot {
+  int id = 0;
+  int status = 0;  // 0 idle, 1 running, 2 syscall, 3 stopped
+  uint32_t schedtick = 0;
+  uint32_t syscalltick = 0;
+  int64_t m = -1;  // the M that holds it
+  int run_queue_size = 0;
+  int free_goroutines = 0;
+  int timers = 0;
+};
+
+struct SchedSnapshot {
+  int max_procs = 0;
+  int idle_procs = 0;
+  int threads = 0;           // Ms and the monitor
+  int spinning_threads = 0;  // Ms that look for work
+  int idle_threads = 0;      // Ms asleep, without the one that waits in the poller
+  int global_queue_size = 0;
+  bool need_spinning = false;
+  bool monitor_waiting = false;
+  int64_t goroutines = 0;
+  std::vector<ProcSnapshot> procs;
+};
+
+// From any thread, at any time; starts the scheduler if it is not running. The figures are read one
+// after the other while the scheduler works, except those that its lock covers.
+SchedSnapshot GetSchedSnapshot();
+
+}  // namespace weft
+
+#endif  // WEFT_SCHED_SNAPSHOT_H_

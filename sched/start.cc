@@ -1,0 +1,93 @@
+// Bringing the runtime up: from Main() on the program's main thread, or from the first use on any
+// thread.
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "sched/debug_settings.h"
+#include "sched/fatal.h"
+#include "sched/goroutine.h"
+#include "sched/internal/fatal_report.h"
+#include "sched/internal/futex.h"
+#include "sched/internal/runtime.h"
+#include "sched/procs.h"
+
+namespace weft::internal {
+namespace {
+
+// What idle Ms wait in when no poller is linked: only timers and wake-ups end it.
+class SleepingPoller final : public Poller {
+ public:
+  void Poll(Instant deadline, WakeBatch&) override {
+    if (deadline == Instant()) return;
+    if (word_.load(std::memory_order_acquire) == 0) FutexWait(word_, 0, deadline);
+    word_.exchange(0, std::memory_order_acquire);
+  }
+  void Break() override {
+    if (word_.exchange(1, std::memory_order_release) == 0) FutexWake(word_, 1);
+  }
+  int waiters() const override { return 0; }
+
+ private:
+  std::atomic<uint32_t> word_{0};
+};
+
+SleepingPoller sleeping_poller;
+std::once_flag start_once;
+
+void Start() {
+  ApplyDebugSettings();
+  InitLease();
+  goroutine_wait_ops = &kGoroutineWaitOps;
+  InstallFatalHandlers();
+  stack::InstallOverflowHandler();
+  Poller* none = nullptr;
+  // A poller that was registered before is kept.
+  sched.poller.compare_exchange_strong(none, &sleeping_poller, std::memory_order_release,
+                                       std::memory_order_relaxed);
+  ResizeProcs(DefaultMaxProcs());
+  {
+    LockGuard guard(sched.lock);
+    for (int i = sched.p_count.load(std::memory_order_relaxed) - 1; i >= 0; --i) {
+      PushIdleP(sched.ps[i].load(std::memory_order_relaxed));
+    }
+  }
+  StartSchedulerMonitor();
+  // Release: pairs with the acquire in EnsureStarted().
+  sched.started.store(true, std::memory_order_release);
+}
+
+}  // namespace
+
+void EnsureStarted() {
+  if (sched.started.load(std::memory_order_acquire)) [[likely]] return;
+  std::call_once(start_once, Start);
+}
+
+void StartHere(absl::AnyInvocable<void()> main) {
+  // The first number is main's, also where Go() was called before Main().
+  EnsureStarted();
+  M* m = new M;
+  SetThisThread(m);
+  if (P* p = TakeIdleP(); p != nullptr) AcquireP(m, p);
+  Spawn(GoOptions{.name = "main"}, Closure(std::move(main)));
+  RunScheduler(m);
+}
+
+void RegisterPoller(Poller* poller) {
+  Poller* old = sched.poller.exchange(poller, std::memory_order_acq_rel);
+  EnsureStarted();
+  RuntimeSection section;
+  if (old != nullptr) old->Break();
+  // Somebody goes and waits in the new one.
+  WakeP();
+}
+
+}  // namespace weft::internal

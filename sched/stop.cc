@@ -1,0 +1,164 @@
+// Stopping the world, and changing how many Ps there are.
+//
+// "The world" is the runtime: while it is stopped no goroutine runs inside it and none is scheduled.
+// A goroutine in user code goes on, without its P, until it next enters the runtime.
+//
+// The stopper sets `stopping`, counts the idle Ps as stopped, and revokes the others again and
+// again until it has all: an M seen inside the runtime has its attention set and gives its P at its
+// next entry or in the scheduler's loop. The monitor takes nothing back meanwhile: two revokers
+// could keep an M busy with each other's requests.
+#include "sched/goroutine.h"
+#include "sched/internal/futex.h"
+#include "sched/internal/runtime.h"
+
+namespace weft::internal {
+namespace {
+
+// One stop at a time. Its holder may resume on another thread, which Lock does not mind.
+Lock stop_lock;
+
+constexpr absl::Duration kRevokeEvery = absl::Microseconds(50);
+
+void CountStopped(int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  sched.stopped += count;
+  if (sched.stopped == sched.p_count.load(std::memory_order_relaxed)) {
+    sched.all_stopped.store(1, std::memory_order_release);
+    FutexWake(sched.all_stopped, 1);
+  }
+}
+
+}  // namespace
+
+void GiveToStopper(P* p) {
+  p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+  CountStopped(1);
+}
+
+void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  {
+    // Whoever has stopped the world may need this thread's P to start it again.
+    BlockingSection section(BlockingSection::Expect::kLong);
+    stop_lock.Acquire();
+  }
+  EnterRuntime();
+  M* self = ThisM();
+  {
+    LockGuard guard(sched.lock);
+    sched.all_stopped.store(0, std::memory_order_relaxed);
+    sched.stopped = 0;
+    sched.stopping.store(true, std::memory_order_seq_cst);
+    int count = 0;
+    if (self != nullptr) {
+      self->p.load(std::memory_order_relaxed)->status.store(PStatus::kStopped);
+      ++count;
+    }
+    while (P* p = PopIdleP()) {
+      p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+      ++count;
+    }
+    CountStopped(count);
+  }
+  while (sched.all_stopped.load(std::memory_order_acquire) == 0) {
+    for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
+      if (m == self || m->p.load(std::memory_order_relaxed) == nullptr) continue;
+      if (P* p = Revoke(m); p != nullptr) {
+        p->m.store(nullptr, std::memory_order_relaxed);
+        LockGuard guard(sched.lock);
+        GiveToStopper(p);
+      }
+    }
+    FutexWait(sched.all_stopped, 0, Instant::Now() + kRevokeEvery);
+  }
+}
+
+void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  M* self = ThisM();
+  P* own = self == nullptr ? nullptr : self->p.load(std::memory_order_relaxed);
+  P* with_work = nullptr;
+  int waiting = 0;
+  {
+    LockGuard guard(sched.lock);
+    sched.stopping.store(false, std::memory_order_seq_cst);
+    const int count = sched.p_count.load(std::memory_order_relaxed);
+    for (int i = count - 1; i >= 0; --i) {
+      P* p = sched.ps[i].load(std::memory_order_relaxed);
+      if (p == own) {
+        p->status.store(PStatus::kRunning, std::memory_order_relaxed);
+      } else if (p->run_queue.Empty()) {
+        PushIdleP(p);
+      } else {
+        p->next_idle = with_work;
+        with_work = p;
+      }
+    }
+    waiting = sched.global_queue.size;
+  }
+  while (P* p = with_work) {
+    with_work = p->next_idle;
+    StartM(p, /*spinning=*/false);
+  }
+  for (; waiting > 0 && sched.idle_p_count.load(std::memory_order_relaxed) > 0; --waiting) {
+    StartM(nullptr, /*spinning=*/false);
+  }
+  // Work may have come while nobody was woken for it.
+  WakeP();
+  LeaveRuntime();
+  stop_lock.Release();
+}
+
+void ResizeProcs(int n) {
+  const int old = sched.p_count.load(std::memory_order_relaxed);
+  for (int i = old; i < n; ++i) {
+    P* p = sched.ps[i].load(std::memory_order_relaxed);
+    if (p == nullptr) sched.ps[i].store(p = new P(i), std::memory_order_release);
+    p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+  }
+  M* self = ThisM();
+  for (int i = n; i < old; ++i) {
+    P* p = sched.ps[i].load(std::memory_order_relaxed);
+    if (self != nullptr && self->p.load(std::memory_order_relaxed) == p) {
+      // The caller goes on with the first P, which is stopped like the others.
+      ReleaseP(self);
+      AcquireP(self, sched.ps[0].load(std::memory_order_relaxed));
+    }
+    {
+      LockGuard guard(sched.lock);
+      bool inherits;
+      while (G* g = p->run_queue.Take(&inherits)) sched.global_queue.PushBack(g);
+      sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+      while (G* g = p->free_gs) {
+        p->free_gs = g->next_free;
+        g->next_free = sched.free_gs;
+        sched.free_gs = g;
+      }
+      p->free_g_count.store(0, std::memory_order_relaxed);
+    }
+    p->timers.MoveAllTo(sched.ps[0].load(std::memory_order_relaxed)->timers);
+    stack::Drain(p->slots);
+    p->status.store(PStatus::kDead, std::memory_order_relaxed);
+  }
+  sched.p_count.store(n, std::memory_order_release);
+}
+
+}  // namespace weft::internal
+
+namespace weft {
+
+int MaxProcs() {
+  internal::EnsureStarted();
+  return internal::sched.p_count.load(std::memory_order_relaxed);
+}
+
+int SetMaxProcs(int n) {
+  internal::EnsureStarted();
+  const int old = internal::sched.p_count.load(std::memory_order_relaxed);
+  if (n < 1 || n == old) return old;
+  if (n > internal::kMaxProcsLimit) n = internal::kMaxProcsLimit;
+  internal::StopTheWorld();
+  const int before = internal::sched.p_count.load(std::memory_order_relaxed);
+  internal::ResizeProcs(n);
+  internal::StartTheWorld();
+  return before;
+}
+
+}  // namespace weft
