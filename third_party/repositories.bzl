@@ -197,16 +197,17 @@ def _pc_library(name, fields):
     )
 
 def _absl_from_source(rctx):
-    """Links the tree that `tools/setup --tsan` unpacked, or downloads the archive."""
+    """Links the tree that `tools/setup --tsan` unpacked; downloads it in archives mode alone."""
+    if _mode(rctx) == "archives":
+        _download(rctx)
+        return
     cache = rctx.os.environ.get("WEFT_CACHE") or rctx.os.environ.get("HOME", "") + "/.cache/weft"
     tree = rctx.path(cache + "/abseil")
-    if _mode(rctx) != "archives" and tree.exists:
-        for child in tree.readdir():
-            rctx.symlink(child, child.basename)
-    elif _mode(rctx) == "system":
-        fail("@%s: Abseil's source is not in %s; run: tools/setup --tsan" % (rctx.name, tree))
-    else:
-        _download(rctx)
+    if not tree.exists:
+        fail("@%s: no source of Abseil in %s; run tools/setup --tsan, or add --config=archives" %
+             (rctx.name, tree))
+    for child in tree.readdir():
+        rctx.symlink(child, child.basename)
 
 def _absl_repository_impl(rctx):
     from_source = rctx.os.environ.get("WEFT_ABSEIL", "")
