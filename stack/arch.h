@@ -1,0 +1,70 @@
+// What depends on the processor, besides the assembly itself: x86-64 so far.
+#ifndef WEFT_STACK_ARCH_H_
+#define WEFT_STACK_ARCH_H_
+
+#include <ucontext.h>
+
+#include <cstdint>
+
+namespace weft::stack {
+
+#if defined(__x86_64__)
+
+// The control words of the floating-point units, which the ABI makes callee-saved. The low six bits
+// of mxcsr are sticky exception flags and no control.
+struct FpControl {
+  uint32_t mxcsr;
+  uint16_t x87;
+  // Whether the words above are known to be those of the context whenever it runs, so that leaving
+  // it need not read them (HoldFpControl).
+  bool steady;
+};
+inline constexpr FpControl kFpControlDefault = {0x1f80, 0x037f, false};
+
+inline FpControl ReadFpControl() {
+  FpControl control = {};
+  asm volatile("stmxcsr %0" : "=m"(control.mxcsr));
+  asm volatile("fnstcw %0" : "=m"(control.x87));
+  return control;
+}
+
+// A place in a program that is not going on at the moment.
+struct MachineState {
+  uintptr_t pc = 0;
+  uintptr_t sp = 0;
+  uintptr_t fp = 0;  // frame pointer, where the code keeps one
+};
+
+// What weft_switch pushes, from its saved stack pointer up.
+struct SavedRegisters {
+  uintptr_t r15, r14, r13, r12, rbx, rbp, pc;
+};
+
+inline MachineState SavedState(const void* sp) {
+  const auto* saved = static_cast<const SavedRegisters*>(sp);
+  return {saved->pc, reinterpret_cast<uintptr_t>(saved + 1), saved->rbp};
+}
+
+// From the third argument of a signal handler.
+inline MachineState InterruptedState(const ucontext_t& context) {
+  const auto& registers = context.uc_mcontext.gregs;
+  return {static_cast<uintptr_t>(registers[REG_RIP]), static_cast<uintptr_t>(registers[REG_RSP]),
+          static_cast<uintptr_t>(registers[REG_RBP])};
+}
+
+// The word that split-stack prologues compare the stack pointer with (__private_ss in glibc's
+// thread control block). This thread's own: another thread may store to it to have the next
+// prologue call __morestack.
+inline uintptr_t* GuardWord() {
+  uintptr_t thread_pointer;
+  asm volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
+  return reinterpret_cast<uintptr_t*>(thread_pointer + 0x70);
+}
+
+#else
+#error "stack/: give this architecture its branch here and its context_<arch>.S"
+#endif
+
+}  // namespace weft::stack
+
+#endif  // WEFT_STACK_ARCH_H_

@@ -1,0 +1,125 @@
+#include "stack/context.h"
+
+#include <new>
+
+#if WEFT_ASAN
+#include <pthread.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if WEFT_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace weft::stack {
+
+extern "C" {
+constinit thread_local Context* weft_current_context = nullptr;
+void weft_context_start();
+}
+
+namespace {
+
+#if WEFT_ASAN
+// Asan wants the bounds of the stack that a switch goes to. A thread's own are found when it first
+// leaves that stack.
+void FindThreadStack(Context& thread) {
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  void* lo = nullptr;
+  size_t size = 0;
+  pthread_attr_getstack(&attributes, &lo, &size);
+  pthread_attr_destroy(&attributes);
+  thread.asan_stack_lo = lo;
+  thread.asan_stack_size = size;
+}
+#endif
+
+#if WEFT_ASAN || WEFT_TSAN
+// The first thing on a made context: completes the switch to it as SanitizedSwitch does for others.
+void SanitizedEntry(void* arg) {
+  auto* context = static_cast<Context*>(arg);
+#if WEFT_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+  context->sanitized_entry(context->sanitized_arg);
+}
+#endif
+
+}  // namespace
+
+#if WEFT_ASAN || WEFT_TSAN
+namespace internal {
+
+void SanitizedSwitch(Context& from, Context& to, Leaves leaves) {
+#if WEFT_ASAN
+  if (from.asan_stack_lo == nullptr) FindThreadStack(from);
+  // No place to keep the fake stack (use-after-return detection) means that it is to be freed.
+  __sanitizer_start_switch_fiber(leaves == Leaves::kForGood ? nullptr : &from.asan_fake_stack,
+                                 to.asan_stack_lo, to.asan_stack_size);
+#endif
+#if WEFT_TSAN
+  if (from.tsan_fiber == nullptr) from.tsan_fiber = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.tsan_fiber, 0);
+#endif
+  (void)leaves;
+  weft_switch(&from, &to);
+#if WEFT_ASAN
+  __sanitizer_finish_switch_fiber(from.asan_fake_stack, nullptr, nullptr);
+#endif
+}
+
+}  // namespace internal
+#endif
+
+void MakeContext(Context& context, void* stack_lo, void* stack_hi, void* pinned_lo, void* pinned_hi,
+                 void* guard, Entry entry, void* arg) {
+  static_cast<void>(pinned_lo);
+  context.pinned = pinned_hi;
+  context.guard = guard;
+  context.fp_control = kFpControlDefault;
+  context.stack_lo = stack_lo;
+  context.stack_hi = stack_hi;
+#if WEFT_ASAN
+  context.asan_stack_lo = stack_lo;
+  context.asan_stack_size = static_cast<char*>(stack_hi) - static_cast<char*>(stack_lo);
+  context.asan_fake_stack = nullptr;
+#endif
+#if WEFT_TSAN
+  if (context.tsan_fiber != nullptr) __tsan_destroy_fiber(context.tsan_fiber);
+  context.tsan_fiber = __tsan_create_fiber(0);
+#endif
+#if WEFT_ASAN || WEFT_TSAN
+  context.sanitized_entry = entry;
+  context.sanitized_arg = arg;
+  entry = SanitizedEntry;
+  arg = &context;
+#endif
+
+  // From the top down: two null words, where whoever walks past the base finds an end; the
+  // registers that the first switch pops. Its jump leaves the stack pointer at the null words, at a
+  // multiple of 16 as a call wants it.
+  uintptr_t top = reinterpret_cast<uintptr_t>(stack_hi) & ~uintptr_t{15};
+  auto* end = reinterpret_cast<uintptr_t*>(top) - 2;
+  end[0] = 0;
+  end[1] = 0;
+  auto* saved = reinterpret_cast<SavedRegisters*>(end) - 1;
+  new (saved) SavedRegisters{.r15 = 0,
+                             .r14 = 0,
+                             .r13 = 0,
+                             .r12 = reinterpret_cast<uintptr_t>(arg),
+                             .rbx = reinterpret_cast<uintptr_t>(entry),
+                             .rbp = 0,
+                             .pc = reinterpret_cast<uintptr_t>(&weft_context_start)};
+  context.sp = saved;
+}
+
+void DestroyContext(Context& context) {
+#if WEFT_TSAN
+  if (context.tsan_fiber != nullptr) __tsan_destroy_fiber(context.tsan_fiber);
+  context.tsan_fiber = nullptr;
+#else
+  static_cast<void>(context);
+#endif
+}
+
+}  // namespace weft::stack

@@ -1,0 +1,127 @@
+// The context switch on x86-64 System V. See context.h for what it exchanges.
+//
+// It ends in `pop; jmp` where a function would end in `ret`: the processor predicts a ret to go
+// where the latest call came from, which after a switch is always wrong.
+
+#include "stack/context_layout.h"
+#include "stack/mode.h"
+
+// The bits of MXCSR that are control (masks, rounding, flush-to-zero); the rest are sticky flags.
+#define MXCSR_CONTROL_BITS 0xffc0
+
+        .text
+
+// void weft_switch(Context* from /* rdi */, Context* to /* rsi */)
+        .globl  weft_switch
+        .type   weft_switch, @function
+        .p2align 4
+weft_switch:
+        .cfi_startproc
+        // There is no cheaper way to know the control words than to read them, and STMXCSR alone
+        // takes 3.3 ns on AMD's Zen 5: scheduler contexts promise not to change theirs.
+        cmpb    $0, WEFT_CONTEXT_FP_STEADY(%rdi)
+        jne     .Lsave_registers
+        stmxcsr WEFT_CONTEXT_FP_CONTROL(%rdi)
+        fnstcw  WEFT_CONTEXT_FP_CONTROL+4(%rdi)
+.Lsave_registers:
+        pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbp, 0
+        pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbx, 0
+        pushq   %r12
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r12, 0
+        pushq   %r13
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r13, 0
+        pushq   %r14
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r14, 0
+        pushq   %r15
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r15, 0
+        movq    %rsp, WEFT_CONTEXT_SP(%rdi)
+
+        // The order of the next stores is for signal handlers that run on the old stack meanwhile:
+        // once the guard is the new one, the current context must be too, for __morestack to see
+        // that the handler is not on its stack.
+        movq    weft_current_context@gottpoff(%rip), %rax
+        movq    %rsi, %fs:(%rax)
+#if WEFT_HAS_PINNED_STACK
+        movq    __safestack_unsafe_stack_ptr@gottpoff(%rip), %rax
+        movq    %fs:(%rax), %rcx
+        movq    WEFT_CONTEXT_PINNED(%rsi), %rdx
+        movq    %rcx, WEFT_CONTEXT_PINNED(%rdi)
+        movq    %rdx, %fs:(%rax)
+#endif
+#if WEFT_HAS_GUARD_WORD
+        movq    WEFT_CONTEXT_GUARD(%rsi), %rcx
+        movq    %rcx, %fs:0x70
+#endif
+        // Load the control words only where the two sides differ, which is rare.
+        movl    WEFT_CONTEXT_FP_CONTROL(%rdi), %eax
+        xorl    WEFT_CONTEXT_FP_CONTROL(%rsi), %eax
+        testl   $MXCSR_CONTROL_BITS, %eax
+        jne     .Lload_fp_control
+        movzwl  WEFT_CONTEXT_FP_CONTROL+4(%rdi), %eax
+        cmpw    WEFT_CONTEXT_FP_CONTROL+4(%rsi), %ax
+        jne     .Lload_fp_control
+.Lresume:
+        // Both stacks have the same layout here, so one description serves unwinders on either.
+        movq    WEFT_CONTEXT_SP(%rsi), %rsp
+        .cfi_remember_state
+        popq    %r15
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r15
+        popq    %r14
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r14
+        popq    %r13
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r13
+        popq    %r12
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r12
+        popq    %rbx
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %rbx
+        popq    %rbp
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %rbp
+        popq    %rcx
+        .cfi_adjust_cfa_offset -8
+        .cfi_register %rip, %rcx
+        jmp     *%rcx
+
+        .cfi_restore_state
+.Lload_fp_control:
+        ldmxcsr WEFT_CONTEXT_FP_CONTROL(%rsi)
+        fldcw   WEFT_CONTEXT_FP_CONTROL+4(%rsi)
+        jmp     .Lresume
+        .cfi_endproc
+        .size   weft_switch, . - weft_switch
+
+// Where a made context begins: rbx is its entry, r12 the argument, rbp 0. The undefined return
+// address tells unwinders and debuggers that this is the end of the stack. They look up the address
+// before a return address, hence the nop within the same frame description.
+        .globl  weft_context_start
+        .hidden weft_context_start
+        .type   weft_context_start, @function
+        .p2align 4
+        .cfi_startproc
+        .cfi_undefined %rip
+        nop
+weft_context_start:
+        movq    %r12, %rdi
+        callq   *%rbx
+        ud2
+        .cfi_endproc
+        .size   weft_context_start, . - weft_context_start
+
+        .section .note.GNU-stack, "", @progbits
+#if WEFT_HAS_GUARD_WORD
+        // Nothing here needs the linker's adjustment for calls into code without split stacks.
+        .section .note.GNU-split-stack, "", @progbits
+#endif

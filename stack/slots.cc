@@ -1,0 +1,388 @@
+#include "stack/slots.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+
+#include "absl/time/clock.h"
+#include "stack/internal/arena.h"
+
+#if WEFT_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/lsan_interface.h>
+#endif
+
+namespace weft::stack {
+
+using internal::Arena;
+using internal::GuardMethod;
+using internal::Piece;
+using internal::Shape;
+
+namespace {
+
+constexpr size_t kKiB = 1024;
+constexpr size_t kMiB = 1024 * kKiB;
+constexpr size_t kGiB = 1024 * kMiB;
+
+constexpr size_t kMaxMargin = 256 * kKiB;
+constexpr size_t kMaxStackBytes = kGiB;
+
+// Room below the guard for callees that do not look at it.
+constexpr size_t Margin(size_t stack_bytes) { return std::min(stack_bytes / 4, kMaxMargin); }
+
+// 17 pages: wider than most frames that skip a guard, and an odd number (Shape).
+constexpr size_t kDenseGap = 68 * kKiB;
+
+constexpr Shape Dense(size_t size, size_t gap) {
+  return {.size = size,
+          .pitch = size + gap,
+          .spare = 0,
+          .stagger = 0,
+          .limit = UINT32_MAX,
+          .wanted = GuardMethod::kMarkers};
+}
+
+// In the middle of 4 GiB, so that a word that points near a stack can be told from one that points
+// to another. By mprotect: markers would need two pages of page tables beside the two that a slot's
+// top takes, against the 200 bytes of a mapping; and 16,384 slots leave half of the mappings.
+constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
+                               .pitch = 4 * kGiB,
+                               .spare = kGiB + kGiB / 2,
+                               .stagger = 256,
+                               .limit = 16384,
+                               .wanted = GuardMethod::kMprotect};
+
+constexpr std::array<Shape, kSizeClasses> kShapes = {
+    Dense(64 * kKiB, kDenseGap), Dense(256 * kKiB, kDenseGap), Dense(kMiB, kDenseGap),
+    Dense(8 * kMiB, kDenseGap),  Dense(64 * kMiB, kDenseGap),  kLargeShape,
+};
+
+// Nothing checks a pinned stack's pointer, so the gap below must be wider than a frame: the build
+// refuses frames above 256 KiB. Large slots, of which there are few, get a megabyte, which leaves
+// something for alloca too (9 us for each new slot, and 2.5 KiB of page tables); the others, of
+// which there may be very many, the necessary. Markers, as these mappings would be too many.
+constexpr Shape kLargePinned = Dense(256 * kKiB, kMiB + 4 * kKiB);
+constexpr Shape kDensePinned = Dense(64 * kKiB, 260 * kKiB);
+
+// Where a goroutine goes when there is no large slot: a quarter of it is the margin, and it cannot
+// grow, so the smallest class would be too small for what ordinary libraries use.
+constexpr SizeClass kFallback = SizeClass::k256KiB;
+
+constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_class); }
+
+std::atomic<size_t> max_stack{kMaxStackBytes};
+
+// Under asan a stack that is handed out is searched for pointers when leaks are looked for, and
+// forgets what the frames of its former user had poisoned.
+void AsanAcquired([[maybe_unused]] Slot* slot) {
+#if WEFT_ASAN
+  __lsan_register_root_region(slot->lo, slot->hi - slot->lo);
+#endif
+}
+
+void AsanReleased([[maybe_unused]] Slot* slot) {
+#if WEFT_ASAN
+  __lsan_unregister_root_region(slot->lo, slot->hi - slot->lo);
+  // A stack that was left by SwitchFinal has no poison. One that was abandoned has at its top.
+  const size_t bytes = std::min<size_t>(slot->hi - slot->lo, 8 * kMiB);
+  __asan_unpoison_memory_region(slot->hi - bytes, bytes);
+#endif
+}
+
+// Slots in the order in which they were freed.
+struct FreeList {
+  Slot* newest = nullptr;
+  Slot* oldest = nullptr;
+  size_t size = 0;
+
+  void PushNewest(Slot* slot) {
+    slot->newer = nullptr;
+    slot->older = newest;
+    (newest != nullptr ? newest->newer : oldest) = slot;
+    newest = slot;
+    ++size;
+  }
+  Slot* PopNewest() {
+    Slot* slot = newest;
+    if (slot == nullptr) return nullptr;
+    newest = slot->older;
+    (newest != nullptr ? newest->newer : oldest) = nullptr;
+    --size;
+    return slot;
+  }
+  Slot* PopOldest() {
+    Slot* slot = oldest;
+    if (slot == nullptr) return nullptr;
+    oldest = slot->newer;
+    (oldest != nullptr ? oldest->older : newest) = nullptr;
+    --size;
+    return slot;
+  }
+};
+
+}  // namespace
+
+// What all caches share: the free slots that none of them holds, and the arenas. It is taken for a
+// batch of slots or for a new one, whose system calls cost far more than the lock. Needs no
+// destruction.
+struct Central {
+  struct Class {
+    constexpr explicit Class(const Shape& shape) : arena(shape) {}
+    Arena arena;
+    FreeList warm;
+    FreeList trimmed;
+    size_t made = 0;
+    // A slot that got one of its stacks and not the other: the first to be completed next time.
+    Slot* unfinished = nullptr;
+  };
+
+  std::mutex lock;
+  std::array<Class, kSizeClasses> classes = {Class(kShapes[0]), Class(kShapes[1]),
+                                             Class(kShapes[2]), Class(kShapes[3]),
+                                             Class(kShapes[4]), Class(kShapes[5])};
+  Arena large_pinned{kLargePinned};
+  Arena dense_pinned{kDensePinned};
+  SlotCache* caches = nullptr;
+
+  // Memory for descriptors: a piece of a mapping, as malloc may be anybody's.
+  Slot* spare_descriptors = nullptr;
+  size_t spare_count = 0;
+
+  Slot* NewDescriptor();
+  Slot* NewSlot(SizeClass size_class);
+  void Refill(SlotCache::Stack& stack, SizeClass size_class);
+  void Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_many);
+  void Register(SlotCache* cache);
+  void Unregister(SlotCache* cache);
+  Stats Snapshot();
+};
+
+namespace {
+
+constinit Central central;
+
+}  // namespace
+
+Slot* Central::NewDescriptor() {
+  constexpr size_t kBatch = 512;
+  if (spare_count == 0) {
+    void* memory = mmap(nullptr, kBatch * sizeof(Slot), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+    spare_descriptors = static_cast<Slot*>(memory);
+    spare_count = kBatch;
+  }
+  --spare_count;
+  return new (spare_descriptors++) Slot;
+}
+
+Slot* Central::NewSlot(SizeClass size_class) {
+  Class& c = classes[Index(size_class)];
+  if (c.unfinished == nullptr) c.unfinished = NewDescriptor();
+  Slot* slot = c.unfinished;
+  if (slot == nullptr) return nullptr;
+  slot->size_class = size_class;
+  if (slot->lo == nullptr) {
+    Piece stack;
+    if (!c.arena.Make(slot, stack)) return nullptr;
+    slot->lo = stack.lo;
+    slot->hi = stack.hi;
+  }
+  if constexpr (kHasPinnedStack) {
+    Piece pinned;
+    Arena& arena = size_class == SizeClass::kLarge ? large_pinned : dense_pinned;
+    if (!arena.Make(slot, pinned)) return nullptr;
+    slot->pinned_lo = pinned.lo;
+    slot->pinned_hi = pinned.hi;
+  }
+  c.unfinished = nullptr;
+  ++c.made;
+  return slot;
+}
+
+void Central::Refill(SlotCache::Stack& stack, SizeClass size_class) {
+  std::lock_guard<std::mutex> hold(lock);
+  Class& c = classes[Index(size_class)];
+  uint32_t count = 0;
+  while (count < SlotCache::kCapacity / 2 && c.warm.size > 0) {
+    stack.slots[count++] = c.warm.PopNewest();
+  }
+  // The newest is to be on top.
+  std::reverse(stack.slots.begin(), stack.slots.begin() + count);
+  // One without memory at a time: its faults cost more than the lock, and it may not be needed.
+  if (count == 0) {
+    Slot* slot = c.trimmed.PopNewest();
+    if (slot == nullptr) slot = NewSlot(size_class);
+    if (slot != nullptr) stack.slots[count++] = slot;
+  }
+  stack.count.store(count, std::memory_order_relaxed);
+}
+
+void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_many) {
+  const absl::Time now = absl::Now();
+  const uint32_t count = stack.count.load(std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> hold(lock);
+    FreeList& warm = classes[Index(size_class)].warm;
+    for (uint32_t i = 0; i < how_many; ++i) {
+      stack.slots[i]->freed_at = now;
+      warm.PushNewest(stack.slots[i]);
+    }
+  }
+  std::move(stack.slots.begin() + how_many, stack.slots.begin() + count, stack.slots.begin());
+  stack.count.store(count - how_many, std::memory_order_relaxed);
+}
+
+void Central::Register(SlotCache* cache) {
+  std::lock_guard<std::mutex> hold(lock);
+  cache->next_ = caches;
+  if (caches != nullptr) caches->previous_ = cache;
+  caches = cache;
+}
+
+void Central::Unregister(SlotCache* cache) {
+  std::lock_guard<std::mutex> hold(lock);
+  (cache->previous_ != nullptr ? cache->previous_->next_ : caches) = cache->next_;
+  if (cache->next_ != nullptr) cache->next_->previous_ = cache->previous_;
+}
+
+Stats Central::Snapshot() {
+  std::lock_guard<std::mutex> hold(lock);
+  Stats stats;
+  for (size_t i = 0; i < kSizeClasses; ++i) {
+    const Class& c = classes[i];
+    Stats::Class& s = stats.classes[i];
+    s.stack_bytes = kShapes[i].size;
+    s.made = c.made;
+    s.trimmed = c.trimmed.size;
+    s.central = c.warm.size + c.trimmed.size;
+    for (const SlotCache* cache = caches; cache != nullptr; cache = cache->next_) {
+      s.cached += cache->stacks_[i].count.load(std::memory_order_relaxed);
+    }
+    // The caches' counts are read while their owners change them.
+    s.in_use = s.made - std::min(s.made, s.central + s.cached);
+  }
+  const internal::ArenaTotals totals = internal::GetArenaTotals();
+  stats.bytes_reserved = totals.bytes_reserved;
+  stats.mappings = totals.mappings;
+  stats.guard_markers = totals.guard_markers;
+  return stats;
+}
+
+SizeClass SizeClassFor(size_t bytes) {
+  if (kHasPinnedStack) return SizeClass::kLarge;
+  for (size_t i = 0; i < Index(SizeClass::kLarge); ++i) {
+    if (bytes <= kShapes[i].size) return static_cast<SizeClass>(i);
+  }
+  return SizeClass::kLarge;
+}
+
+size_t StackBytes(SizeClass size_class) { return kShapes[Index(size_class)].size; }
+
+SlotCache::SlotCache() { central.Register(this); }
+
+SlotCache::~SlotCache() {
+  Drain(*this);
+  central.Unregister(this);
+}
+
+Slot* Acquire(SlotCache& cache, SizeClass size_class) {
+  SlotCache::Stack& stack = cache.stacks_[Index(size_class)];
+  uint32_t count = stack.count.load(std::memory_order_relaxed);
+  if (count == 0) {
+    central.Refill(stack, size_class);
+    count = stack.count.load(std::memory_order_relaxed);
+    if (count == 0) {
+      return size_class == SizeClass::kLarge ? Acquire(cache, kFallback) : nullptr;
+    }
+  }
+  Slot* slot = stack.slots[count - 1];
+  stack.count.store(count - 1, std::memory_order_relaxed);
+  AsanAcquired(slot);
+  return slot;
+}
+
+void Release(SlotCache& cache, Slot* slot) {
+  AsanReleased(slot);
+  SlotCache::Stack& stack = cache.stacks_[Index(slot->size_class)];
+  uint32_t count = stack.count.load(std::memory_order_relaxed);
+  if (count == SlotCache::kCapacity) {
+    central.Flush(stack, slot->size_class, SlotCache::kCapacity / 2);
+    count = stack.count.load(std::memory_order_relaxed);
+  }
+  stack.slots[count] = slot;
+  stack.count.store(count + 1, std::memory_order_relaxed);
+}
+
+void Drain(SlotCache& cache) {
+  for (size_t i = 0; i < kSizeClasses; ++i) {
+    SlotCache::Stack& stack = cache.stacks_[i];
+    const uint32_t count = stack.count.load(std::memory_order_relaxed);
+    if (count > 0) central.Flush(stack, static_cast<SizeClass>(i), count);
+  }
+}
+
+size_t TrimIdle(absl::Duration idle_for) {
+  const absl::Time since = absl::Now() - idle_for;
+  size_t trimmed = 0;
+  for (Central::Class& c : central.classes) {
+    // One at a time, so that nobody waits for more than one list operation.
+    for (;;) {
+      Slot* slot = nullptr;
+      {
+        std::lock_guard<std::mutex> hold(central.lock);
+        if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > since) break;
+        slot = c.warm.PopOldest();
+      }
+      madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
+      if (slot->pinned_lo != nullptr) {
+        madvise(slot->pinned_lo, slot->pinned_hi - slot->pinned_lo, MADV_DONTNEED);
+      }
+      std::lock_guard<std::mutex> hold(central.lock);
+      c.trimmed.PushNewest(slot);
+      ++trimmed;
+    }
+  }
+  return trimmed;
+}
+
+Slot* FindSlot(const void* address) { return internal::FindOwner(address); }
+
+SlotPart PartOf(const Slot& slot, const void* address) {
+  const auto* byte = static_cast<const char*>(address);
+  if (byte >= slot.lo && byte < slot.hi) return SlotPart::kStack;
+  if (byte >= slot.pinned_lo && byte < slot.pinned_hi) return SlotPart::kPinnedStack;
+  // A gap belongs to the stack above it, and no gap is as wide as two stacks are apart.
+  const size_t below_pinned = slot.pinned_lo - byte;
+  return byte < slot.pinned_lo && below_pinned <= kLargePinned.pitch ? SlotPart::kPinnedGuard
+                                                                     : SlotPart::kGuard;
+}
+
+size_t SetMaxStack(size_t bytes) {
+  return max_stack.exchange(std::min(bytes, kMaxStackBytes), std::memory_order_relaxed);
+}
+
+size_t MaxStack() { return max_stack.load(std::memory_order_relaxed); }
+
+void* GuardFor(const Slot& slot) {
+  if (!kHasGuardWord) return nullptr;
+  const size_t size = slot.hi - slot.lo;
+  return slot.hi - std::min(size - Margin(size), MaxStack());
+}
+
+size_t LimitOf(const Slot& slot) {
+  void* guard = GuardFor(slot);
+  return slot.hi - (guard != nullptr ? static_cast<char*>(guard) : slot.lo);
+}
+
+Stats GetStats() { return central.Snapshot(); }
+
+const char* WhyNoSlot() {
+  std::lock_guard<std::mutex> hold(central.lock);
+  return internal::WhyNot();
+}
+
+}  // namespace weft::stack

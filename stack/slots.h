@@ -1,0 +1,159 @@
+// Slots: the places where goroutines run. A slot is a machine stack and, in mode `copying`, a
+// pinned stack; there are few of them, they are reused while warm, and they are never given back to
+// the system as addresses, only as memory.
+//
+//     weft::stack::SlotCache cache;                         // one per P
+//     weft::stack::Slot* slot = weft::stack::Acquire(cache, weft::stack::DefaultSizeClass());
+//     if (slot == nullptr) ... weft::stack::WhyNoSlot() ... // said, not crashed
+//     MakeContext(context, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi,
+//                 weft::stack::GuardFor(*slot), entry, arg);
+//     ...
+//     weft::stack::Release(cache, slot);
+//
+// Sizes are of address space: memory is committed page by page as a stack first reaches it. A
+// touched slot costs, page tables included, about 5 KiB for the dense classes (4 of it the page)
+// and 12 KiB for kLarge, and 6.5 KiB more once its pinned stack is touched (4.6 with the dense
+// classes).
+#ifndef WEFT_STACK_SLOTS_H_
+#define WEFT_STACK_SLOTS_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "stack/mode.h"
+
+namespace weft::stack {
+
+// The dense classes lie side by side, 68 KiB of guard below each. Slots of kLarge are 4 GiB apart,
+// so that a stack grows where it is up to MaxStack(), and nothing else is anywhere near; there are
+// 16,384 of those at most, and none where the address space is limited.
+enum class SizeClass : uint8_t { k64KiB, k256KiB, k1MiB, k8MiB, k64MiB, kLarge };
+inline constexpr size_t kSizeClasses = 6;
+
+// What a goroutine gets that asked for nothing: kLarge in mode `copying`, else k256KiB.
+constexpr SizeClass DefaultSizeClass() {
+  return kHasPinnedStack ? SizeClass::kLarge : SizeClass::k256KiB;
+}
+
+// The class for a goroutine that asked for `bytes` of stack: the smallest that holds them, or
+// kLarge, the largest there is. In mode `copying` always kLarge: its unused part costs nothing.
+SizeClass SizeClassFor(size_t bytes);
+
+// Bytes of machine stack that a slot of the class has.
+size_t StackBytes(SizeClass size_class);
+
+struct alignas(64) Slot {
+  // Constant once the slot is made. The stack is [lo, hi), and the pinned stack, both null where
+  // the mode has none, is [pinned_lo, pinned_hi). Accesses just outside of either fault.
+  char* lo = nullptr;
+  char* hi = nullptr;
+  char* pinned_lo = nullptr;
+  char* pinned_hi = nullptr;
+  SizeClass size_class = SizeClass::k256KiB;
+
+  // Who may touch the bytes of the stack: kFree, or a goroutine with a state in the low bits, RES
+  // (resident, not running) or RUN (being run, or being moved out). The only arbiter once slots
+  // have residents: whoever wants to run a resident or to evict it first changes RES to RUN by a
+  // compare-exchange. Acquire() hands a slot out as kFree; its values belong to the scheduler.
+  static constexpr uint64_t kFree = 0;
+  std::atomic<uint64_t> owner{kFree};
+
+  // For slots.cc, under its lock.
+  Slot* newer = nullptr;
+  Slot* older = nullptr;
+  absl::Time freed_at;
+};
+
+// A P's own warm slots, last out first in. Not thread-safe: for the holder of the P.
+class SlotCache {
+ public:
+  SlotCache();
+  ~SlotCache();  // drains
+  SlotCache(const SlotCache&) = delete;
+  SlotCache& operator=(const SlotCache&) = delete;
+
+ private:
+  friend Slot* Acquire(SlotCache& cache, SizeClass size_class);
+  friend void Release(SlotCache& cache, Slot* slot);
+  friend void Drain(SlotCache& cache);
+  friend struct Central;
+
+  static constexpr uint32_t kCapacity = 64;
+  struct Stack {
+    // Read by GetStats() as well.
+    std::atomic<uint32_t> count{0};
+    std::array<Slot*, kCapacity> slots;
+  };
+  std::array<Stack, kSizeClasses> stacks_;
+  SlotCache* next_ = nullptr;
+  SlotCache* previous_ = nullptr;
+};
+
+// A slot of the class: the cache's warmest, else one freed by others, else a new one. When kLarge
+// has run out it is a k256KiB: see slot->size_class. Null when the system gives no more;
+// WhyNoSlot() then says why. About 2 ns from the cache; up to 30 us with the page faults of a new
+// one.
+Slot* Acquire(SlotCache& cache, SizeClass size_class);
+
+// Returns a slot whose stack nobody uses any more, to any cache. Its memory stays warm.
+void Release(SlotCache& cache, Slot* slot);
+
+// Gives all of the cache's slots to the others, as when its P goes away.
+void Drain(SlotCache& cache);
+
+// Gives the memory of slots that nobody has used for `idle_for` back to the system, those in caches
+// excepted; the addresses stay. Returns how many slots that were. For a monitor: each costs 1 to 4
+// us.
+size_t TrimIdle(absl::Duration idle_for);
+
+// The slot to whose stacks, or the gaps that guard them, `address` belongs; null if none.
+// Lock-free, and for signal handlers too. The answer stays valid for ever: descriptors are never
+// freed.
+Slot* FindSlot(const void* address);
+
+// In which part of its slot an address lies.
+enum class SlotPart { kStack, kGuard, kPinnedStack, kPinnedGuard };
+SlotPart PartOf(const Slot& slot, const void* address);
+
+// The most that a goroutine's stack may grow to; 1 GiB unless set, and at most that. It takes
+// effect for a goroutine when it next gets a slot. Only instrumented code is bounded by it, at
+// GuardFor(); other code, and all code in mode `fixed`, goes on to the end of the slot. Returns the
+// former value.
+size_t SetMaxStack(size_t bytes);
+size_t MaxStack();
+
+// What Context::guard should be on this slot: the address below which an instrumented function may
+// not extend the stack. Null in mode `fixed`. Below it there is always room for a callee that is
+// not instrumented, and so does not look: a quarter of the slot, at most 256 KiB. (glibc's largest
+// frames are those of the resolver and of locale code, up to 64 KiB and rarely two at once.)
+void* GuardFor(const Slot& slot);
+
+// How large a stack on this slot can get: what an overflow is reported with.
+size_t LimitOf(const Slot& slot);
+
+struct Stats {
+  struct Class {
+    size_t stack_bytes = 0;
+    size_t made = 0;     // in_use + cached + central
+    size_t in_use = 0;   // handed out
+    size_t cached = 0;   // in a P's cache
+    size_t central = 0;  // free for all, trimmed ones among them
+    size_t trimmed = 0;  // of these, without memory
+  };
+  std::array<Class, kSizeClasses> classes;
+  size_t bytes_reserved = 0;   // address space of all slots and gaps
+  size_t mappings = 0;         // how many of vm.max_map_count they take
+  bool guard_markers = false;  // guards by MADV_GUARD_INSTALL; else all by mprotect
+};
+// A snapshot, from any thread. `in_use` and `cached` are approximate while other threads run.
+Stats GetStats();
+
+// Why the last Acquire() that returned null did so, in words for the program's user.
+const char* WhyNoSlot();
+
+}  // namespace weft::stack
+
+#endif  // WEFT_STACK_SLOTS_H_
