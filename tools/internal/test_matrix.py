@@ -90,7 +90,7 @@ def read_events(path):
 
 
 def read_outcome(path):
-    """Of a build event file: {test: passed}, and the set of other targets that did not build."""
+    """Of a build event file: {test: passed}, and the set of targets that did not build."""
     tests, broken = {}, set()
     for event in read_events(path):
         identity = event.get("id", {})
@@ -105,27 +105,28 @@ def read_outcome(path):
             # A test that passes at the second attempt is FLAKY, which is not PASSED.
             status = event.get("testSummary", {}).get("overallStatus")
             tests[identity["testSummary"]["label"]] = status == "PASSED"
-    return tests, {label for label in broken if label not in tests}
+    return tests, broken
 
 
 def bazel(results, name, verb, flags, patterns, cwd=ROOT, startup=()):
-    """One Bazel build or test, counted: each test, each target that does not build, and itself."""
+    """One Bazel build or test, counted: each test, each target that does not build, and the build
+    as a whole, which fails for reasons that belong to no target, too."""
     with tempfile.TemporaryDirectory() as directory:
         events = os.path.join(directory, "events.json")
         status = run([*BAZEL, *startup, verb, "--keep_going", "--noshow_progress", "--color=no",
                       "--test_summary=terse", f"--disk_cache={CACHE}/bazel",
                       f"--build_event_json_file={events}", *flags, "--", *patterns], cwd)
         tests, broken = read_outcome(events)
-    if verb == "build":
-        tests = {}
-    for label, passed in sorted(tests.items()):
-        results.add(f"{name}: {label}", passed)
+    if verb == "test":
+        for label, passed in sorted(tests.items()):
+            results.add(f"{name}: {label}", passed)
+        broken -= tests.keys()
     for label in sorted(broken):
         results.add(f"{name}: {label} does not build", False)
-    # 3: tests failed, and are counted. 4: there are none among the patterns.
-    if verb == "build" or status not in (0, 3, 4):
-        if status == 0 or not broken:
-            results.add(f"{name}: bazel {verb} {' '.join(patterns)}", status == 0)
+    # 3: it builds, and tests fail. 4: it builds, and there are no tests in it.
+    built = status in (0, 3, 4)
+    results.add(f"{name}: bazel {verb} {' '.join(patterns)}" + ("" if built else f" ({status})"),
+                built)
 
 
 def run_configuration(results, name, patterns, extra):
@@ -229,8 +230,6 @@ def main():
         for name in EMBEDDERS:
             run_embedder(results, name)
 
-    if not results.passed and not results.failed:
-        results.add("there is nothing to test in " + " ".join(arguments.patterns), False)
     print(f"\n=== {time.monotonic() - started:.0f} s")
     for name in results.failed:
         print(f"FAILED  {name}")
