@@ -112,6 +112,7 @@ void AssignId(P* p, G* g) {
 void FinishGoroutine(M* m, G* g) {
   P* p = m->p.load(std::memory_order_relaxed);
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
+  stack::DestroyContext(g->context);
   stack::Release(p->slots, g->slot);
   g->slot = nullptr;
   g->exceptions = ExceptionState();
@@ -164,7 +165,8 @@ __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure
   g->creator_id = creator == nullptr ? 0 : creator->id;
   g->creation_site = __builtin_return_address(0);
   g->name = options.name;
-  g->stack_class = stack::SizeClassFor(options.stack_bytes);
+  g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
+                                            : stack::SizeClassFor(options.stack_bytes);
   g->runtime_depth = 1;  // GoroutineEntry leaves
   g->in_blocking_section = false;
   g->closure = std::move(closure);

@@ -38,7 +38,7 @@ struct GoOptions {
   // For dumps and traces. Must outlive the goroutine, as a literal does.
   absl::string_view name = {};
   // The stack that it may need, in bytes; 0: the build mode's default (stack/README.md). Rounded up
-  // to a size class; more than the largest is InvalidArgument, which is fatal here.
+  // to a size class, the largest of which has 1 GiB.
   size_t stack_bytes = 0;
 };
 

@@ -61,7 +61,7 @@ bool Retake(Instant now) {
   for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
     // Two revokers would be in each other's way.
     if (sched.stopping.load(std::memory_order_relaxed)) return found;
-    P* p = m->p.load(std::memory_order_relaxed);
+    P* p = m->p.load(std::memory_order_acquire);
     if (p == nullptr) continue;
     EndSlice(m, p, now);
     found |= RetakeBlocked(m, p, now);

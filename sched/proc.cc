@@ -41,6 +41,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "sched/fatal.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/futex.h"
@@ -352,10 +353,11 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 void GiveStack(P* p, G* g) {
   g->slot = stack::Acquire(p->slots, g->stack_class);
   if (g->slot == nullptr) [[unlikely]] {
-    Fatal("out of memory: cannot get a stack for a goroutine");
+    Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
   }
   const stack::Slot& slot = *g->slot;
-  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi, nullptr, GoroutineEntry, g);
+  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi,
+                     stack::GuardFor(slot), GoroutineEntry, g);
 }
 
 void Execute(M* m, G* g, bool inherits_slice) {
@@ -416,6 +418,7 @@ M::M() {
 void RunScheduler(M* m) {
   SetThisThread(m);
   m->exceptions = ThisThreadsExceptions();
+  stack::HoldFpControl(m->context);
   // The default slack would make every timed wait up to 50 us late.
   prctl(PR_SET_TIMERSLACK, 1);
   static thread_local stack::ThreadSignalStack signal_stack;
@@ -450,8 +453,9 @@ void SwitchToSchedulerForGood(void (*after)(M*, G*)) {
 }
 
 void AcquireP(M* m, P* p) {
-  // Plain stores do: the M is inside the runtime, where nobody else writes m->p.
-  m->p.store(p, std::memory_order_relaxed);
+  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: the monitor, which
+  // finds Ps by their Ms, sees a new P whole.
+  m->p.store(p, std::memory_order_release);
   m->last_p.store(p, std::memory_order_relaxed);
   p->m.store(m, std::memory_order_relaxed);
   p->yield_requested.store(false, std::memory_order_relaxed);

@@ -94,7 +94,11 @@ class Monitor {
     int64_t pace = kFastestNanos;
     for (;;) {
       pace_nanos_.store(pace, std::memory_order_relaxed);
-      SleepUntil(Instant::FromNanos(Instant::Now().nanos() + pace));
+      if (SleepUntil(Instant::FromNanos(Instant::Now().nanos() + pace))) {
+        // Somebody wants it to look closely now.
+        quiet_rounds = 0;
+        pace = kFastestNanos;
+      }
       Instant next_due;
       bool found = Round(/*idle=*/false, &next_due);
       Instant until = Instant::Never();
@@ -146,10 +150,11 @@ class Monitor {
     return found;
   }
 
-  void SleepUntil(Instant deadline) {
+  // True: Wake() ended it.
+  bool SleepUntil(Instant deadline) {
     // Acquire: pairs with Wake(), for what the waker has changed.
     if (word_.load(std::memory_order_acquire) == 0) internal::FutexWait(word_, 0, deadline);
-    word_.exchange(0, std::memory_order_acquire);
+    return word_.exchange(0, std::memory_order_acquire) != 0;
   }
 
   internal::Lock lock_;
