@@ -41,8 +41,13 @@ _WARNINGS = [
     "-Wframe-larger-than=262144",
 ]
 
+# Headers of libraries that are built from their source do not lie where the compiler expects the
+# system's, and their warnings are not ours. (GCC has no such flag.)
 _CLANG_WARNINGS = select({
-    _label("clang"): ["-Wthread-safety"],
+    _label("clang"): ["-Wthread-safety"] + [
+        "--system-header-prefix=" + prefix
+        for prefix in ("absl/", "benchmark/", "boost/", "gmock/", "gtest/")
+    ],
     "//conditions:default": [],
 })
 

@@ -56,9 +56,7 @@ alias(
         ],
     )
 
-    # Starlark only, and read by upstream's BUILD files (--config=archives) and Bazel 7.
-    # The @platforms that is part of Debian's Bazel 4.2.3 comes second, as it lacks
-    # the wasm CPUs that Abseil's name; package bazel-platforms has the first.
+    # Starlark only, and read by upstream's BUILD files (a library built from its source) and Bazel 7.
     _maybe(
         tree_or_archive,
         name = "bazel_skylib",
@@ -69,6 +67,11 @@ alias(
     _maybe(
         tree_or_archive,
         name = "platforms",
+        # Abseil's BUILD files name them.
+        cpus = [
+            "wasm32",
+            "wasm64",
+        ],
         sha256 = "218efe8ee736d26a3572663b374a253c012b716d8af0c07e842e82f238a0a7ee",
         trees = [
             "/usr/share/bazel/tools/platforms",

@@ -65,22 +65,36 @@ system_or_archive = repository_rule(
 
 # A Starlark library: the first of Debian's trees that is installed, else the archive.
 
+def _append_constraint_values(rctx, tree, names):
+    """Replaces cpu/BUILD by one that has all of `names`."""
+    rctx.delete("cpu")
+    build = rctx.read(tree.get_child("cpu").get_child("BUILD"))
+    for name in names:
+        if "\"%s\"" % name not in build:
+            build += "\nconstraint_value(\n    name = \"%s\",\n    constraint_setting = \":cpu\",\n)\n" % name
+    rctx.file("cpu/BUILD", build)
+
 def _tree_or_archive_impl(rctx):
-    for tree in [rctx.path(t) for t in rctx.attr.trees]:
-        if tree.exists:
-            for child in tree.readdir():
-                rctx.symlink(child, child.basename)
-            return
+    if _mode(rctx) != "archives":
+        for tree in [rctx.path(t) for t in rctx.attr.trees]:
+            if tree.exists:
+                for child in tree.readdir():
+                    rctx.symlink(child, child.basename)
+                if rctx.attr.cpus:
+                    _append_constraint_values(rctx, tree, rctx.attr.cpus)
+                return
     _download(rctx)
 
 tree_or_archive = repository_rule(
     implementation = _tree_or_archive_impl,
     attrs = {
+        "cpus": attr.string_list(doc = "of @platforms//cpu, those that an old tree may lack"),
         "sha256": attr.string(),
         "strip_prefix": attr.string(),
         "trees": attr.string_list(mandatory = True),
         "urls": attr.string_list(),
     },
+    environ = ["WEFT_DEPS"],
 )
 
 # Abseil. Its Debian package has one pkg-config file for each CMake target, with
