@@ -51,6 +51,9 @@ class SocketAddress {
   // 127.0.0.0/8 or ::1.
   bool IsLoopback() const;
 
+  // 0.0.0.0 or ::, which stand for all interfaces.
+  bool IsUnspecified() const;
+
   friend bool operator==(const SocketAddress& a, const SocketAddress& b);
 
  private:

@@ -18,8 +18,9 @@
 // Conn and Listener are handles, like a shared_ptr: copies mean the same socket, and the last one
 // closes it. Their operations are const, so that a lambda can hold one by value, and safe to call
 // from many goroutines and threads at once on one handle or on several:
-// - One Read and one Write go on side by side. Several of a kind take turns, in the order in which
-//   they came, so what one Write writes stays together.
+// - One Read and one Write go on side by side. Several of a kind take turns, so what one Write
+// writes
+//   stays together.
 // - Close() may come at any time. It ends the calls that wait with an IsClosed() error; the
 //   descriptor goes back to the system only when the last call has left it, so no call can hit a
 //   descriptor number that has been given to somebody else.

@@ -1,0 +1,165 @@
+#include "netpoll/address.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace weft {
+namespace internal {
+
+absl::StatusOr<HostPort> SplitHostPort(absl::string_view text) {
+  auto error = [text](absl::string_view why) {
+    return absl::InvalidArgumentError(absl::StrCat("address ", text, ": ", why));
+  };
+  const size_t colon = text.rfind(':');
+  if (colon == absl::string_view::npos) return error("missing port in address");
+  HostPort parts;
+  parts.port = text.substr(colon + 1);
+  if (!text.empty() && text[0] == '[') {
+    const size_t end = text.find(']');
+    if (end == absl::string_view::npos) return error("missing ']' in address");
+    if (end + 1 == text.size()) return error("missing port in address");
+    if (end + 1 != colon) return error("too many colons in address");
+    parts.host = text.substr(1, end - 1);
+  } else {
+    parts.host = text.substr(0, colon);
+    if (parts.host.find(':') != absl::string_view::npos) {
+      return error("too many colons in address");
+    }
+  }
+  if (parts.host.find_first_of("[]") != absl::string_view::npos ||
+      parts.port.find_first_of("[]") != absl::string_view::npos) {
+    return error("unexpected bracket in address");
+  }
+  return parts;
+}
+
+}  // namespace internal
+
+namespace {
+
+// inet_pton wants a terminated string. False: not numeric.
+bool ParseIp(absl::string_view host, uint16_t port, sockaddr_storage* out, socklen_t* size) {
+  char text[INET6_ADDRSTRLEN + IF_NAMESIZE + 1];
+  if (host.size() >= sizeof(text)) return false;
+  *std::copy(host.begin(), host.end(), text) = '\0';
+
+  memset(out, 0, sizeof(*out));
+  auto* v4 = reinterpret_cast<sockaddr_in*>(out);
+  if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    *size = sizeof(*v4);
+    return true;
+  }
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(out);
+  if (char* zone = strchr(text, '%'); zone != nullptr) {
+    *zone++ = '\0';
+    uint32_t index = if_nametoindex(zone);
+    if (index == 0 && !absl::SimpleAtoi(zone, &index)) return false;
+    v6->sin6_scope_id = index;
+  }
+  if (inet_pton(AF_INET6, text, &v6->sin6_addr) != 1) return false;
+  v6->sin6_family = AF_INET6;
+  v6->sin6_port = htons(port);
+  *size = sizeof(*v6);
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<SocketAddress> SocketAddress::Parse(absl::string_view text) {
+  absl::StatusOr<internal::HostPort> parts = internal::SplitHostPort(text);
+  if (!parts.ok()) return parts.status();
+  uint32_t port;
+  if (!absl::SimpleAtoi(parts->port, &port) || port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat("address ", text, ": invalid port"));
+  }
+  sockaddr_storage address;
+  socklen_t size;
+  if (!ParseIp(parts->host.empty() ? "::" : parts->host, static_cast<uint16_t>(port), &address,
+               &size)) {
+    return absl::InvalidArgumentError(absl::StrCat("address ", text, ": not an IP address"));
+  }
+  return FromSockaddr(reinterpret_cast<const sockaddr*>(&address), size);
+}
+
+SocketAddress SocketAddress::FromSockaddr(const sockaddr* address, socklen_t size) {
+  SocketAddress result;
+  if (address->sa_family == AF_INET && size >= sizeof(sockaddr_in)) {
+    memcpy(&result.storage_, address, sizeof(sockaddr_in));
+  } else if (address->sa_family == AF_INET6 && size >= sizeof(sockaddr_in6)) {
+    memcpy(&result.storage_, address, sizeof(sockaddr_in6));
+  }
+  return result;
+}
+
+std::string SocketAddress::host() const {
+  char text[INET6_ADDRSTRLEN];
+  if (family() == AF_INET) {
+    return inet_ntop(AF_INET, &storage_.v4.sin_addr, text, sizeof(text));
+  }
+  if (family() != AF_INET6) return "";
+  if (IN6_IS_ADDR_V4MAPPED(&storage_.v6.sin6_addr)) {
+    return inet_ntop(AF_INET, &storage_.v6.sin6_addr.s6_addr[12], text, sizeof(text));
+  }
+  std::string host = inet_ntop(AF_INET6, &storage_.v6.sin6_addr, text, sizeof(text));
+  if (const uint32_t scope = storage_.v6.sin6_scope_id; scope != 0) {
+    char name[IF_NAMESIZE];
+    if (if_indextoname(scope, name) != nullptr) {
+      absl::StrAppend(&host, "%", name);
+    } else {
+      absl::StrAppend(&host, "%", scope);
+    }
+  }
+  return host;
+}
+
+std::string SocketAddress::ToString() const {
+  if (empty()) return "";
+  const std::string text = host();
+  if (text.find(':') == std::string::npos) return absl::StrCat(text, ":", port());
+  return absl::StrCat("[", text, "]:", port());
+}
+
+uint16_t SocketAddress::port() const {
+  if (family() == AF_INET) return ntohs(storage_.v4.sin_port);
+  if (family() == AF_INET6) return ntohs(storage_.v6.sin6_port);
+  return 0;
+}
+
+socklen_t SocketAddress::size() const {
+  if (family() == AF_INET) return sizeof(sockaddr_in);
+  if (family() == AF_INET6) return sizeof(sockaddr_in6);
+  return 0;
+}
+
+bool SocketAddress::IsLoopback() const {
+  if (family() == AF_INET) return ntohl(storage_.v4.sin_addr.s_addr) >> 24 == 127;
+  if (family() != AF_INET6) return false;
+  const in6_addr& a = storage_.v6.sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&a) || (IN6_IS_ADDR_V4MAPPED(&a) && a.s6_addr[12] == 127);
+}
+
+bool SocketAddress::IsUnspecified() const {
+  if (family() == AF_INET) return storage_.v4.sin_addr.s_addr == INADDR_ANY;
+  return family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&storage_.v6.sin6_addr);
+}
+
+bool operator==(const SocketAddress& a, const SocketAddress& b) {
+  if (a.family() != b.family() || a.port() != b.port()) return false;
+  if (a.family() == AF_INET) {
+    return a.storage_.v4.sin_addr.s_addr == b.storage_.v4.sin_addr.s_addr;
+  }
+  if (a.family() != AF_INET6) return true;
+  return IN6_ARE_ADDR_EQUAL(&a.storage_.v6.sin6_addr, &b.storage_.v6.sin6_addr) &&
+         a.storage_.v6.sin6_scope_id == b.storage_.v6.sin6_scope_id;
+}
+
+}  // namespace weft

@@ -1,0 +1,39 @@
+// From "host:port" to socket addresses.
+#ifndef WEFT_NETPOLL_RESOLVE_H_
+#define WEFT_NETPOLL_RESOLVE_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "netpoll/address.h"
+
+namespace weft::internal {
+
+// Which addresses a network's name admits.
+enum class IpVersions { kAny, k4, k6 };
+
+// From "tcp", "tcp4" or "tcp6"; InvalidArgument "unknown network ..." for others.
+absl::StatusOr<IpVersions> ParseNetwork(absl::string_view network);
+
+// What an empty host means.
+enum class EmptyHost { kAllInterfaces, kThisMachine };
+
+// The addresses that `host_port` names, at least one, in the order in which they should be tried.
+// Numeric ones are parsed here; names, of hosts and of services, go to getaddrinfo(3) in a
+// BlockingSection.
+//
+// Errors: InvalidArgument for bad syntax, NotFound "lookup <host>: no such host", Unavailable if
+// the name service fails. The texts have no front.
+absl::StatusOr<std::vector<SocketAddress>> Resolve(IpVersions versions, absl::string_view host_port,
+                                                   EmptyHost empty_host);
+
+// How long the first of `addresses_left` may be tried, when all of them must be done by `deadline`:
+// an even share, but two seconds at least while there is as much. `now` >= `deadline` gives
+// `deadline`.
+absl::Time PartialDeadline(absl::Time now, absl::Time deadline, int addresses_left);
+
+}  // namespace weft::internal
+
+#endif  // WEFT_NETPOLL_RESOLVE_H_
