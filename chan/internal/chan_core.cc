@@ -1,0 +1,289 @@
+#include "chan/internal/chan_core.h"
+
+#include <cstring>
+#include <limits>
+#include <new>
+
+#include "chan/internal/transfer.h"
+#include "sched/fatal.h"
+#include "sched/internal/delay.h"
+#include "sched/internal/thread.h"
+
+namespace weft::internal {
+namespace {
+
+constexpr std::align_val_t kCoreAlignment{alignof(ChanCore)};
+
+// More than any address space has, as in Go: such a capacity is a mistake, not a lack of memory.
+constexpr uint64_t kMaxRingBytes = uint64_t{1} << 47;
+
+[[noreturn]] void WaitForEver(WaitReason reason) {
+  for (;;) Waiter::Current()->Park(reason);
+}
+
+// Makes the caller's record at `record` and queues it. Under the lock.
+inline void Enqueue(WaitQueue& queue, WaitRecord* record, Waiter* self, void* value) {
+  record->waiter = self;
+  record->value = value;
+  record->select = nullptr;
+  record->outcome.store(Outcome::kPending, std::memory_order_relaxed);
+  queue.PushBack(record);
+}
+
+// Waits until a waker has finished the record. Without the lock.
+inline Outcome ParkOn(Waiter* self, WaitRecord* record, WaitReason reason) {
+  WEFT_DELAY_POINT("chan.queued");
+  for (;;) {
+    self->Park(reason);
+    // Acquire: pairs with the release in Finish().
+    const Outcome outcome = record->outcome.load(std::memory_order_acquire);
+    if (outcome != Outcome::kPending) return outcome;
+  }
+}
+
+inline void Wake(Waiter* waiter) {
+  if (waiter == nullptr) return;
+  WEFT_DELAY_POINT("chan.finished");
+  waiter->Unpark();
+}
+
+inline WaitRecord* RecordIn(void* scratch) { return static_cast<WaitRecord*>(scratch); }
+
+inline uint64_t* WordBehind(WaitRecord* record) {
+  return reinterpret_cast<uint64_t*>(reinterpret_cast<std::byte*>(record) + kStageOffset);
+}
+
+constexpr size_t kWordScratchBytes = kStageOffset + sizeof(uint64_t);
+
+}  // namespace
+
+bool SendWord(ChanCore* core, uint64_t word) {
+  if (core == nullptr) [[unlikely]]
+    WaitForEver(WaitReason::kChanSendNilChan);
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = SendLocked<MoveWord>(*core, &word);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+    return step.result == TryResult::kDone;
+  }
+  Waiter* self = Waiter::Current();
+  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+  *WordBehind(record) = word;
+  Enqueue(core->senders, record, self, WordBehind(record));
+  core->lock.Release();
+  return ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
+}
+
+ReceivedWord RecvWord(ChanCore* core) {
+  if (core == nullptr) [[unlikely]]
+    WaitForEver(WaitReason::kChanReceiveNilChan);
+  RuntimeSection section;
+  core->lock.Acquire();
+  uint64_t word = 0;
+  const Step step = RecvLocked<MoveWord>(*core, &word);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+    return {word, step.result};
+  }
+  Waiter* self = Waiter::Current();
+  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+  Enqueue(core->receivers, record, self, WordBehind(record));
+  core->lock.Release();
+  const Outcome outcome = ParkOn(self, record, WaitReason::kChanReceive);
+  return {*WordBehind(record), static_cast<TryResult>(outcome)};
+}
+
+TryResult TrySendWord(ChanCore* core, uint64_t word) {
+  if (core == nullptr || core->SendWouldBlock()) return TryResult::kWouldBlock;
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = SendLocked<MoveWord>(*core, &word);
+  core->lock.Release();
+  Wake(step.wake);
+  return step.result;
+}
+
+ReceivedWord TryRecvWord(ChanCore* core) {
+  if (core == nullptr || core->ReceiveWouldBlock()) return {0, TryResult::kWouldBlock};
+  RuntimeSection section;
+  core->lock.Acquire();
+  uint64_t word = 0;
+  const Step step = RecvLocked<MoveWord>(*core, &word);
+  core->lock.Release();
+  Wake(step.wake);
+  return {word, step.result};
+}
+
+bool SendStaged(ChanCore* core, WaitRecord* record, void* value) {
+  if (core == nullptr) [[unlikely]]
+    WaitForEver(WaitReason::kChanSendNilChan);
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = SendLocked<MoveAny>(*core, value);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+    return step.result == TryResult::kDone;
+  }
+  Waiter* self = Waiter::Current();
+  Enqueue(core->senders, record, self, value);
+  core->lock.Release();
+  return ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
+}
+
+TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value) {
+  if (core == nullptr) [[unlikely]]
+    WaitForEver(WaitReason::kChanReceiveNilChan);
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = RecvLocked<MoveAny>(*core, value);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+    return step.result;
+  }
+  Waiter* self = Waiter::Current();
+  Enqueue(core->receivers, record, self, value);
+  core->lock.Release();
+  return static_cast<TryResult>(ParkOn(self, record, WaitReason::kChanReceive));
+}
+
+TryResult TrySendStaged(ChanCore* core, void* value) {
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = SendLocked<MoveAny>(*core, value);
+  core->lock.Release();
+  Wake(step.wake);
+  return step.result;
+}
+
+TryResult TryRecvStaged(ChanCore* core, void* value) {
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = RecvLocked<MoveAny>(*core, value);
+  core->lock.Release();
+  Wake(step.wake);
+  return step.result;
+}
+
+bool CloseChan(ChanCore* core) {
+  if (core == nullptr) return false;
+  RuntimeSection section;
+  core->lock.Acquire();
+  if (core->closed.load(std::memory_order_relaxed)) {
+    core->lock.Release();
+    return false;
+  }
+  // Release: pairs with ReceiveWouldBlock(), SendWouldBlock().
+  core->closed.store(true, std::memory_order_release);
+  // All who wait are taken under the lock, and finished after it: there may be many. Between the
+  // two they are ours, and linked by `next`.
+  WaitRecord* taken = nullptr;
+  WaitRecord** end = &taken;
+  while (WaitRecord* receiver = Take(core->receivers)) {
+    *end = receiver;
+    end = &receiver->next;
+  }
+  WaitRecord* first_orphan = nullptr;
+  while (WaitRecord* sender = Take(core->senders)) {
+    if (sender->waiter == nullptr) {
+      // Orphans stand together at the front: the queue is empty once they have been put aside.
+      sender->next = first_orphan;
+      first_orphan = sender;
+    } else {
+      *end = sender;
+      end = &sender->next;
+    }
+  }
+  *end = nullptr;
+  while (first_orphan != nullptr) {
+    core->senders.PushFront(std::exchange(first_orphan, first_orphan->next));
+  }
+  core->lock.Release();
+  WEFT_DELAY_POINT("chan.close.taken");
+  while (taken != nullptr) {
+    WaitRecord* next = taken->next;
+    Wake(Finish(taken, Outcome::kClosed));
+    taken = next;
+  }
+  return true;
+}
+
+void ReturnBox(ChanCore* core, BoxBase* box) {
+  RuntimeSection section;
+  core->lock.Acquire();
+  ChanCore& c = *core;
+  if (WaitRecord* receiver = Take(c.receivers); receiver != nullptr) {
+    MoveWord::Relocate(c, receiver->value, &box->self);
+    Waiter* waiter = Finish(receiver, Outcome::kDone);
+    core->lock.Release();
+    Wake(waiter);
+    return;
+  }
+  const uint64_t count = c.count.load(std::memory_order_relaxed);
+  BoxBase* orphan = box;
+  if (c.capacity != 0) {
+    const uint64_t front = c.first == 0 ? c.capacity - 1 : c.first - 1;
+    uint64_t* slot = static_cast<uint64_t*>(MoveWord::Slot(c, front));
+    // In a full ring the slot before the oldest element is that of the youngest.
+    orphan = count == c.capacity ? BoxBase::Of(*slot) : nullptr;
+    *slot = box->self;
+    c.first = front;
+    if (orphan == nullptr) SetCount(c, count + 1);
+  }
+  if (orphan != nullptr) {
+    orphan->orphan.waiter = nullptr;
+    orphan->orphan.select = nullptr;
+    orphan->orphan.value = &orphan->self;
+    c.senders.PushFront(&orphan->orphan);
+  }
+  core->lock.Release();
+}
+
+ChanCore* NewChanCore(ChanCore::Kind kind, int64_t capacity, const ElementOps* ops,
+                      absl::StatusCode* error) {
+  uint64_t ring_bytes;
+  *error = absl::StatusCode::kInvalidArgument;
+  if (capacity < 0 ||
+      __builtin_mul_overflow(static_cast<uint64_t>(capacity), ops->bytes, &ring_bytes) ||
+      ring_bytes > kMaxRingBytes) {
+    return nullptr;
+  }
+  // Words without contents are read and written all the same, all in one slot.
+  if (ops->bytes == 0) ring_bytes = sizeof(uint64_t);
+  void* memory = ::operator new(sizeof(ChanCore) + ring_bytes, kCoreAlignment, std::nothrow);
+  *error = absl::StatusCode::kResourceExhausted;
+  if (memory == nullptr) return nullptr;
+  return ::new (memory) ChanCore(kind, static_cast<uint64_t>(capacity), ops);
+}
+
+void ChanCore::Destroy() {
+  if (ops->destroy != nullptr) {
+    for (uint64_t n = count.load(std::memory_order_relaxed); n > 0; --n) {
+      ops->destroy(MoveAny::Slot(*this, first));
+      first = SlotAfter(*this, first, 1);
+    }
+    while (WaitRecord* orphan = senders.front()) {
+      senders.Remove(orphan);
+      ops->destroy(orphan->value);
+    }
+  }
+  this->~ChanCore();
+  ::operator delete(this, kCoreAlignment);
+}
+
+absl::Status MakeChanError(absl::StatusCode code) {
+  return absl::Status(code, code == absl::StatusCode::kInvalidArgument
+                                ? "makechan: size out of range"
+                                : "makechan: out of memory");
+}
+
+void MakeChanPanic(absl::StatusCode code) {
+  if (code == absl::StatusCode::kInvalidArgument) Panic("makechan: size out of range");
+  Fatal("makechan: out of memory");
+}
+
+}  // namespace weft::internal
