@@ -16,14 +16,14 @@ TEST(EmbeddedChan, CarriesEachValueOnceBetweenThreads) {
   weft::Chan<int> values(16);
   std::vector<std::thread> senders;
   for (int s = 0; s < kSenders; ++s) {
-    senders.emplace_back([values, s]() mutable {
+    senders.emplace_back([values, s] {
       for (int i = 0; i < kValues; ++i) values.Send(s * kValues + i);
     });
   }
   std::vector<std::vector<int>> received(kReceivers);
   std::vector<std::thread> receivers;
   for (int r = 0; r < kReceivers; ++r) {
-    receivers.emplace_back([values, &mine = received[r]]() mutable {
+    receivers.emplace_back([values, &mine = received[r]] {
       while (std::optional<int> value = values.Recv()) mine.push_back(*value);
     });
   }
@@ -41,7 +41,7 @@ TEST(EmbeddedChan, CarriesEachValueOnceBetweenThreads) {
 TEST(EmbeddedChan, RendezvousWithoutABuffer) {
   weft::Chan<int> question(0);
   weft::Chan<int> answer(0);
-  std::thread other([question, answer]() mutable {
+  std::thread other([question, answer] {
     while (std::optional<int> value = question.Recv()) answer.Send(*value + 1);
   });
   for (int i = 0; i < 1000; ++i) {

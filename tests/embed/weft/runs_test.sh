@@ -2,7 +2,7 @@
 # The program says what it has done, and exits with 0.
 set -euo pipefail
 for procs in 1 2 4; do
-  said="$(GOMAXPROCS=$procs "$1")"
+  said="$(WEFTMAXPROCS=$procs "$1")"
   if [[ "$said" != "100 echoes" ]]; then
     echo "with $procs procs it said: $said"
     exit 1
