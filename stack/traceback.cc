@@ -1,0 +1,237 @@
+#include "stack/traceback.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+
+#include "absl/debugging/symbolize.h"
+#include "stack/internal/writer.h"
+#include "stack/slots.h"
+
+namespace weft::stack {
+
+using internal::Writer;
+
+namespace {
+
+constinit std::atomic<void (*)(int)> header_hook{nullptr};
+constinit std::atomic<void (*)(int)> trailer_hook{nullptr};
+constinit std::atomic<bool (*)()> claim_hook{nullptr};
+
+// The memory in which a chain of frames may lie.
+struct Bounds {
+  uintptr_t lo;
+  uintptr_t hi;
+  bool readable;  // all of it; else each read has to be tried
+};
+
+// A thread's own stack, whose end is not known: reads are tried.
+constexpr uintptr_t kThreadStack = uintptr_t{1} << 30;
+
+Bounds BoundsOf(uintptr_t sp) {
+  const Context* context = weft_current_context;
+  if (context != nullptr) {
+    const auto lo = reinterpret_cast<uintptr_t>(context->stack_lo);
+    const auto hi = reinterpret_cast<uintptr_t>(context->stack_hi);
+    if (sp >= lo && sp < hi) return {lo, hi, true};
+  }
+  const void* address = reinterpret_cast<const void*>(sp);
+  // An overflowed stack's pointer is in the gap below it.
+  if (const Slot* slot = FindSlot(address);
+      slot != nullptr && PartOf(*slot, address) != SlotPart::kPinnedStack) {
+    return {reinterpret_cast<uintptr_t>(slot->lo), reinterpret_cast<uintptr_t>(slot->hi), true};
+  }
+  return {sp, sp + kThreadStack, false};
+}
+
+struct Frame {
+  uintptr_t caller_fp;
+  uintptr_t return_address;
+};
+
+// The sanitizers would object to reading what others wrote.
+__attribute__((no_sanitize("address", "thread"))) bool ReadFrame(uintptr_t fp, const Bounds& bounds,
+                                                                 Frame& frame) {
+  if (fp % sizeof(void*) != 0 || fp < bounds.lo || fp > bounds.hi - sizeof(Frame)) return false;
+  if (bounds.readable) {
+    const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp);
+    frame.caller_fp = words[0];
+    frame.return_address = words[1];
+    return true;
+  }
+  iovec to = {&frame, sizeof frame};
+  iovec from = {reinterpret_cast<void*>(fp), sizeof frame};
+  return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == static_cast<ssize_t>(sizeof frame);
+}
+
+// The innermost and the outermost frames of a walk, however deep: what Go prints.
+class Frames {
+ public:
+  void Add(uintptr_t pc) {
+    (count_ < kEnd ? inner_[count_] : outer_[count_ % kEnd]) = pc;
+    ++count_;
+  }
+
+  // Calls print(pc, innermost) for each kept one, and elided(n) where n were left out.
+  template <typename Print, typename Elided>
+  void ForEach(Print print, Elided elided) const {
+    for (size_t i = 0; i < count_ && i < kEnd; ++i) print(inner_[i], i == 0);
+    if (count_ > 2 * kEnd) elided(count_ - 2 * kEnd);
+    const size_t first_outer = count_ > 2 * kEnd ? count_ - kEnd : kEnd;
+    for (size_t i = first_outer; i < count_; ++i) print(outer_[i % kEnd], false);
+  }
+
+ private:
+  static constexpr size_t kEnd = 50;
+  size_t count_ = 0;
+  std::array<uintptr_t, kEnd> inner_;
+  std::array<uintptr_t, kEnd> outer_;
+};
+
+void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, Frames& frames) {
+  frames.Add(from.pc);
+  if (caller_pc != 0) frames.Add(caller_pc);
+  uintptr_t fp = from.fp;
+  Frame frame;
+  while (ReadFrame(fp, bounds, frame) && frame.return_address != 0) {
+    // The base of a made context: where it begins is no function of anybody's.
+    if (frame.caller_fp == 0 && bounds.readable) break;
+    frames.Add(frame.return_address);
+    // Frames lie ever higher; anything else is no frame pointer.
+    if (frame.caller_fp <= fp) break;
+    fp = frame.caller_fp;
+  }
+}
+
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+// Module and offset. _dl_find_object, unlike dladdr, takes no lock.
+void PrintModule(Writer& out, uintptr_t pc) {
+  dl_find_object object;
+  if (_dl_find_object(reinterpret_cast<void*>(pc), &object) != 0) {
+    out.Text("\t? ").Hex(pc).Text("\n");
+    return;
+  }
+  const link_map* module = object.dlfo_link_map;
+  out.Text("\t");
+  if (module->l_name != nullptr && module->l_name[0] != '\0') {
+    out.Text(module->l_name);
+  } else {
+    std::array<char, 512> path;
+    const ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
+    out.Bytes(path.data(), length > 0 ? static_cast<size_t>(length) : 0);
+  }
+  out.Text(" +").Hex(pc - module->l_addr).Text("\n");
+}
+#else
+void PrintModule(Writer& out, uintptr_t pc) { out.Text("\tpc=").Hex(pc).Text("\n"); }
+#endif
+
+// "name(...)" without a newline, or the address.
+void PrintFunction(Writer& out, uintptr_t pc, const char* arguments) {
+  std::array<char, 1024> name;
+  if (!absl::Symbolize(reinterpret_cast<const void*>(pc), name.data(), name.size())) {
+    out.Hex(pc).Text(arguments);
+    return;
+  }
+  size_t length = std::strlen(name.data());
+  // A demangled function ends in "()".
+  if (length > 2 && std::strcmp(name.data() + length - 2, "()") == 0) length -= 2;
+  out.Bytes(name.data(), length).Text(arguments);
+}
+
+void PrintFrames(Writer& out, const MachineState& from, uintptr_t caller_pc, const Bounds& bounds,
+                 bool from_is_return_address) {
+  Frames frames;
+  Walk(from, caller_pc, bounds, frames);
+  frames.ForEach(
+      [&](uintptr_t pc, bool innermost) {
+        // A return address may be the first byte of the next function already.
+        if (!innermost || from_is_return_address) --pc;
+        PrintFunction(out, pc, "(...)\n");
+        PrintModule(out, pc);
+      },
+      [&](size_t elided) { out.Text("...").Decimal(elided).Text(" frames elided...\n"); });
+}
+
+void PrintHeader(int fd) {
+  // Acquire: with SetTraceHooks().
+  if (auto* header = header_hook.load(std::memory_order_acquire); header != nullptr) {
+    header(fd);
+  } else {
+    Writer(fd)
+        .Text("thread ")
+        .Decimal(static_cast<uint64_t>(syscall(SYS_gettid)))
+        .Text(" [running]:\n");
+  }
+}
+
+void PrintTrailer(int fd) {
+  if (auto* trailer = trailer_hook.load(std::memory_order_acquire); trailer != nullptr) {
+    trailer(fd);
+  }
+}
+
+}  // namespace
+
+void SetTraceHooks(const TraceHooks& hooks) {
+  // Release: what the hooks use is set up before.
+  header_hook.store(hooks.header, std::memory_order_release);
+  trailer_hook.store(hooks.trailer, std::memory_order_release);
+  claim_hook.store(hooks.claim_fatal_report, std::memory_order_release);
+}
+
+TraceHooks GetTraceHooks() {
+  return {.header = header_hook.load(std::memory_order_acquire),
+          .trailer = trailer_hook.load(std::memory_order_acquire),
+          .claim_fatal_report = claim_hook.load(std::memory_order_acquire)};
+}
+
+void PrintTrace(int fd, const Context& context) {
+  if (context.sp == nullptr) return;
+  Bounds bounds = {reinterpret_cast<uintptr_t>(context.stack_lo),
+                   reinterpret_cast<uintptr_t>(context.stack_hi), true};
+  const MachineState state = SavedState(context.sp);
+  if (context.stack_hi == nullptr) bounds = {state.sp, state.sp + kThreadStack, false};
+  Writer out(fd);
+  PrintFrames(out, state, 0, bounds, true);
+}
+
+__attribute__((noinline)) void PrintCurrentTrace(int fd) {
+  const auto fp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const Bounds bounds = BoundsOf(fp);
+  Frame own;
+  if (!ReadFrame(fp, bounds, own)) return;
+  PrintHeader(fd);
+  {
+    Writer out(fd);
+    PrintFrames(out, {.pc = own.return_address, .sp = fp, .fp = own.caller_fp}, 0, bounds, true);
+  }
+  PrintTrailer(fd);
+}
+
+void PrintInterruptedTrace(int fd, const MachineState& state, uintptr_t caller_pc) {
+  PrintHeader(fd);
+  {
+    Writer out(fd);
+    PrintFrames(out, state, caller_pc, BoundsOf(state.sp), false);
+  }
+  PrintTrailer(fd);
+}
+
+void PrintCreationSite(int fd, const void* pc, uint64_t creator) {
+  const uintptr_t site = reinterpret_cast<uintptr_t>(pc) - 1;
+  Writer out(fd);
+  out.Text("created by ");
+  PrintFunction(out, site, "");
+  if (creator != 0) out.Text(" in goroutine ").Decimal(creator);
+  out.Text("\n");
+  PrintModule(out, site);
+}
+
+}  // namespace weft::stack
