@@ -33,12 +33,7 @@ _STACK_COPTS = select({
     _label("fixed"): [],
 })
 
-# What -fsplit-stack calls: ours, or the linker takes libgcc's.
-_MORESTACK = select({
-    _label("copying"): [str(Label("//stack:morestack"))],
-    _label("segmented"): [str(Label("//stack:morestack"))],
-    _label("fixed"): [],
-})
+_SPLIT_STACK_RUNTIME = str(Label("//stack:split_stack_runtime"))
 
 # A frame larger than 256 KiB could step over the gap that guards a stack without touching it.
 _WARNINGS = [
@@ -64,7 +59,7 @@ def _weft_cc(rule, kwargs):
     if warnings:
         copts = copts + _WARNINGS + _CLANG_WARNINGS
     kwargs["copts"] = copts + kwargs.pop("copts", [])
-    kwargs["deps"] = kwargs.pop("deps", []) + [_label("runtime_flags")] + _MORESTACK
+    kwargs["deps"] = kwargs.pop("deps", []) + [_label("runtime_flags")] + [_SPLIT_STACK_RUNTIME]
     rule(**kwargs)
 
 def weft_cc_library(**kwargs):
