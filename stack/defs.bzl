@@ -63,7 +63,12 @@ def _weft_cc(rule, kwargs):
     rule(**kwargs)
 
 def weft_cc_library(**kwargs):
-    """cc_library for code that may be on a goroutine's stack."""
+    """cc_library for code that may be on a goroutine's stack.
+
+    Always linked into the program: in a shared object split-stack code would find libgcc's
+    __morestack instead of ours.
+    """
+    kwargs["linkstatic"] = True
     _weft_cc(native.cc_library, kwargs)
 
 def weft_cc_binary(**kwargs):

@@ -202,8 +202,14 @@ def _pc_library(name, fields):
         words = item.strip().split(" ")
         if words[0] and words[0] != name and words[0] not in deps:
             deps.append(words[0])
-    libs = [w for w in fields.get("Libs", "").split(" ") if w.startswith("-labsl_")]
-    linkopts = ["-Wl,--push-state,--as-needed"] + libs + ["-Wl,--pop-state"] if libs else []
+
+    # The static libraries, as the archives would be: a program starts without forty shared ones, and
+    # a shared object of an embedder's finds what it needs in the program.
+    linkopts = [
+        "-l:lib%s.a" % word[len("-l"):]
+        for word in fields.get("Libs", "").split(" ")
+        if word.startswith("-labsl_")
+    ]
     return "cc_library(\n    name = \"%s\",\n    linkopts = %r,\n    deps = %r,\n)\n" % (
         name,
         linkopts,
