@@ -263,10 +263,10 @@ class Chan : public internal::AnyHandle<T>,
   }
 
   operator SendChan<T>() const {  // NOLINT: implicit, as in Go
-    return SendChan<T>(*this);
+    return SendChan<T>(static_cast<const internal::ChanHandle&>(*this));
   }
   operator RecvChan<T>() const {  // NOLINT
-    return RecvChan<T>(*this);
+    return RecvChan<T>(static_cast<const internal::ChanHandle&>(*this));
   }
 
  private:
