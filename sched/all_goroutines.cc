@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <vector>
 
+
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
 #include "stack/traceback.h"
@@ -87,6 +88,18 @@ void PrintGoroutineHeader(const G* g, int fd) {
                           ? WaitReasonName(reason)
                           : StatusName(status);
   dprintf(fd, "goroutine %llu [%s]:\n", static_cast<unsigned long long>(g->id), state);
+}
+
+void PrintCurrentGoroutineHeader(int fd) {
+  if (const G* g = ThisG(); g != nullptr) {
+    PrintGoroutineHeader(g, fd);
+  } else {
+    dprintf(fd, "%s [running]:\n", ThisM() != nullptr ? "scheduler" : "thread");
+  }
+}
+
+void PrintCurrentGoroutineCreator(int fd) {
+  if (const G* g = ThisG(); g != nullptr) PrintCreator(g, fd);
 }
 
 void PrintAllGoroutines(int fd) {

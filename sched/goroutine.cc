@@ -108,7 +108,7 @@ void AssignId(P* p, G* g) {
   Count(p->goroutines.started);
 }
 
-// On the scheduler's stack.
+// On the next one's stack.
 void FinishGoroutine(M* m, G* g) {
   P* p = m->p.load(std::memory_order_relaxed);
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
@@ -147,10 +147,11 @@ ExceptionState* ThisThreadsExceptions() {
 
 void GoroutineEntry(void* arg) {
   G* g = static_cast<G*>(arg);
+  FinishFirstSwitch();
   LeaveRuntime();
   RunClosure(g);
   EnterRuntime();
-  SwitchToSchedulerForGood(FinishGoroutine);
+  SwitchAwayForGood(FinishGoroutine);
 }
 
 __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure) {
@@ -189,7 +190,7 @@ void Yield() {
     return;
   }
   internal::RuntimeSection section;
-  internal::SwitchToScheduler(internal::QueueAtTail);
+  internal::SwitchAway(internal::QueueAtTail);
 }
 
 void Sleep(absl::Duration duration) {
@@ -235,7 +236,7 @@ BlockingSection::BlockingSection(Expect expect) {
   m->blocking.store(true, std::memory_order_relaxed);
   if (expect == Expect::kLong) {
     internal::HandOffP(internal::SurrenderP(m));
-  } else if (internal::MonitorPace() > absl::Milliseconds(1) &&
+  } else if (internal::MonitorPace() > absl::Microseconds(100) &&
              sched.spinning.load(std::memory_order_relaxed) == 0 && internal::WorkWaits()) {
     // Its next round would come too late for those who wait.
     internal::WakeMonitor();

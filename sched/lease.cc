@@ -129,13 +129,13 @@ __attribute__((noinline)) void AnswerAttention() {
     if (p != nullptr) {
       AcquireP(m, p);
     } else {
-      SwitchToScheduler(QueueWithoutP);
+      SwitchAway(QueueWithoutP);
     }
     return;
   }
   if (sched.stopping.load(std::memory_order_relaxed) ||
       p->yield_requested.exchange(false, std::memory_order_relaxed)) {
-    SwitchToScheduler(QueueGlobally);
+    SwitchAway(QueueGlobally);
   }
 }
 

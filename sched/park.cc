@@ -37,7 +37,7 @@ bool ParkUntil(Waiter* self, Instant deadline, WaitReason reason) {
     g->wait_timer.Start(deadline);
   }
   g->wait_reason.store(reason, std::memory_order_relaxed);
-  SwitchToScheduler(FinishPark);
+  SwitchAway(FinishPark);
   g->wait_reason.store(WaitReason::kNone, std::memory_order_relaxed);
   if (deadline.IsNever()) return true;
   // The timer's own wake-up is a token too: which of the two ended the wait shows in whether the

@@ -41,8 +41,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "absl/strings/str_cat.h"
-#include "sched/fatal.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/runtime.h"
@@ -54,9 +52,6 @@ constinit Sched sched;
 
 namespace {
 
-// Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking
-// each other would starve it.
-constexpr uint32_t kGlobalQueueTicks = 61;
 constexpr int kStealRounds = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
@@ -159,7 +154,7 @@ G* TakeGlobal(P* p, int most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   G* g = AsG(sched.global_queue.PopFront());
   for (int i = 1; i < share; ++i) {
     Waiter* next = sched.global_queue.PopFront();
-    if (!p->run_queue.PutTail(AsG(next))) {
+    if (!p->run_queue.PutTail(AsG(next), QueueSharing::kShared)) {
       sched.global_queue.PushBack(next);  // the ring was not empty
       sched.global_size.fetch_add(1, std::memory_order_relaxed);
     }
@@ -194,7 +189,7 @@ G* Steal(M* m, P* p, bool* again) {
           if (earliest <= now && victim->timers.RunDue(now) > 0) {
             *again = true;
             bool inherits;
-            if (G* g = p->run_queue.Take(&inherits); g != nullptr) return g;
+            if (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared); g != nullptr) return g;
           }
         }
       }
@@ -293,7 +288,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     if (p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
       if (G* g = TakeGlobalLocked(p, 1); g != nullptr) return g;
     }
-    if (G* g = p->run_queue.Take(inherits_slice); g != nullptr) return g;
+    if (G* g = p->run_queue.Take(inherits_slice, Sharing()); g != nullptr) return g;
     if (G* g = TakeGlobalLocked(p, 0); g != nullptr) return g;
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
@@ -349,49 +344,6 @@ G* FindRunnable(M* m, bool* inherits_slice) {
   }
 }
 
-// Gives the goroutine a stack for its first run.
-void GiveStack(P* p, G* g) {
-  g->slot = stack::Acquire(p->slots, g->stack_class);
-  if (g->slot == nullptr) [[unlikely]] {
-    Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
-  }
-  const stack::Slot& slot = *g->slot;
-  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi,
-                     stack::GuardFor(slot), GoroutineEntry, g);
-}
-
-void Execute(M* m, G* g, bool inherits_slice) {
-  P* p = m->p.load(std::memory_order_relaxed);
-  if (g->slot == nullptr) GiveStack(p, g);
-  g->m.store(m, std::memory_order_relaxed);
-  g->wait_since.store(0, std::memory_order_relaxed);
-  g->status.store(g->in_blocking_section ? GStatus::kSyscall : GStatus::kRunning,
-                  std::memory_order_relaxed);
-  m->current.store(g, std::memory_order_relaxed);
-  m->waiter = g;
-  m->blocking.store(g->in_blocking_section, std::memory_order_relaxed);
-  if (!inherits_slice) {
-    p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1,
-                       std::memory_order_relaxed);
-  }
-  *m->exceptions = g->exceptions;
-  // Last thing before the switch: the lease counts as the goroutine left it.
-  m->in_runtime.store(g->runtime_depth, std::memory_order_relaxed);
-  stack::Switch(m->context, g->context);
-  m->after_switch(m, g);
-}
-
-void PrepareToLeave(M* m, G* g, void (*after)(M*, G*)) {
-  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed);
-  m->in_runtime.store(1, std::memory_order_relaxed);
-  g->exceptions = *m->exceptions;
-  *m->exceptions = ExceptionState();
-  m->waiter = nullptr;
-  m->after_switch = after;
-  m->current.store(nullptr, std::memory_order_relaxed);
-  g->m.store(nullptr, std::memory_order_relaxed);
-}
-
 // Puts half of the full ring and `g` on the global queue.
 void Overflow(P* p, G* g) {
   G* half[RunQueue<G>::kCapacity / 2];
@@ -421,8 +373,7 @@ void RunScheduler(M* m) {
   stack::HoldFpControl(m->context);
   // The default slack would make every timed wait up to 50 us late.
   prctl(PR_SET_TIMERSLACK, 1);
-  static thread_local stack::ThreadSignalStack signal_stack;
-  signal_stack.Install();
+  m->signal_stack.Install();
   {
     LockGuard guard(sched.lock);
     m->next_all = sched.all_ms.load(std::memory_order_relaxed);
@@ -433,23 +384,8 @@ void RunScheduler(M* m) {
     bool inherits_slice;
     G* g = FindRunnable(m, &inherits_slice);
     if (m->spinning) StopSpinning(m);
-    Execute(m, g, inherits_slice);
+    SwitchToGoroutine(m, g, inherits_slice);
   }
-}
-
-void SwitchToScheduler(void (*after)(M*, G*)) {
-  M* m = ThisM();
-  G* g = AsG(m->waiter);
-  PrepareToLeave(m, g, after);
-  stack::Switch(g->context, m->context);
-}
-
-void SwitchToSchedulerForGood(void (*after)(M*, G*)) {
-  M* m = ThisM();
-  G* g = AsG(m->waiter);
-  PrepareToLeave(m, g, after);
-  stack::SwitchFinal(g->context, m->context);
-  __builtin_unreachable();
 }
 
 void AcquireP(M* m, P* p) {
@@ -557,12 +493,11 @@ void Enqueue(G* g, Place place) {
     EnqueueGlobal(g);
     return;
   }
-  if (place == Place::kNext) g = p->run_queue.ExchangeNext(g);
-  while (g != nullptr && !p->run_queue.PutTail(g)) {
-    Overflow(p, g);
-    g = nullptr;
-  }
-  WakeP();
+  const QueueSharing sharing = Sharing();
+  if (place == Place::kNext) g = p->run_queue.ExchangeNext(g, sharing);
+  if (g != nullptr && !p->run_queue.PutTail(g, sharing)) Overflow(p, g);
+  // The only P there is, is this one: nobody to wake.
+  if (sharing == QueueSharing::kShared) WakeP();
 }
 
 void EnqueueGlobal(G* g) {
@@ -595,7 +530,7 @@ void EnqueueBatch(WakeBatch& batch) {
   bool local = false;
   while (Waiter* w = batch.PopFront()) {
     local = true;
-    if (!p->run_queue.PutTail(AsG(w))) Overflow(p, AsG(w));
+    if (!p->run_queue.PutTail(AsG(w), QueueSharing::kShared)) Overflow(p, AsG(w));
   }
   // Even without a P left idle a moment ago, one may be now: the rule for who makes work.
   if (local || for_others > 0) WakeP();

@@ -18,6 +18,7 @@
 #include "sched/internal/futex.h"
 #include "sched/internal/runtime.h"
 #include "sched/procs.h"
+#include "stack/traceback.h"
 
 namespace weft::internal {
 namespace {
@@ -47,6 +48,9 @@ void Start() {
   InitLease();
   goroutine_wait_ops = &kGoroutineWaitOps;
   InstallFatalHandlers();
+  stack::SetTraceHooks({.header = PrintCurrentGoroutineHeader,
+                        .trailer = PrintCurrentGoroutineCreator,
+                        .claim_fatal_report = ClaimFatalReport});
   stack::InstallOverflowHandler();
   Poller* none = nullptr;
   // A poller that was registered before is kept.

@@ -124,7 +124,7 @@ void ResizeProcs(int n) {
     {
       LockGuard guard(sched.lock);
       bool inherits;
-      while (G* g = p->run_queue.Take(&inherits)) sched.global_queue.PushBack(g);
+      while (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared)) sched.global_queue.PushBack(g);
       sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
       while (G* g = p->free_gs) {
         p->free_gs = g->next_free;

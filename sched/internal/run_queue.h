@@ -15,6 +15,9 @@
 //
 // Both ways of putting end in a locked instruction (exchange), which is the full barrier that the
 // idle protocol needs between "work is queued" and "is anybody looking?" (see proc.cc).
+//
+// With one P there are no thieves and nobody to wake, and a locked instruction costs more than all
+// else here: the owner then says kAlone, and plain loads and stores do.
 #ifndef WEFT_SCHED_INTERNAL_RUN_QUEUE_H_
 #define WEFT_SCHED_INTERNAL_RUN_QUEUE_H_
 
@@ -25,6 +28,10 @@
 
 namespace weft::internal {
 
+// Whether other threads may steal from a queue at this moment. The number of Ps changes only while
+// no queue is in use, with the locks of a stop in between.
+enum class QueueSharing { kAlone, kShared };
+
 template <typename T>
 class RunQueue {
  public:
@@ -32,10 +39,17 @@ class RunQueue {
 
   // Owner. Makes `item` the next to run and returns what held that place, or null: the caller
   // puts it in the ring.
-  T* ExchangeNext(T* item) { return runnext_.exchange(item, std::memory_order_acq_rel); }
+  T* ExchangeNext(T* item, QueueSharing sharing) {
+    if (sharing == QueueSharing::kAlone) {
+      T* next = runnext_.load(std::memory_order_relaxed);
+      runnext_.store(item, std::memory_order_release);
+      return next;
+    }
+    return runnext_.exchange(item, std::memory_order_acq_rel);
+  }
 
   // Owner. False: the ring is full.
-  bool PutTail(T* item) {
+  bool PutTail(T* item, QueueSharing sharing) {
     // Acquire: pairs with a thief's release of head_; its reads of the slot are over.
     const uint32_t head = head_.load(std::memory_order_acquire);
     const uint32_t tail = tail_.load(std::memory_order_relaxed);
@@ -43,7 +57,11 @@ class RunQueue {
     ring_[tail % kCapacity].store(item, std::memory_order_relaxed);
     // Release: a thief that acquires the new tail sees the slot. An exchange, not a store: see
     // above.
-    tail_.exchange(tail + 1, std::memory_order_acq_rel);
+    if (sharing == QueueSharing::kAlone) {
+      tail_.store(tail + 1, std::memory_order_release);
+    } else {
+      tail_.exchange(tail + 1, std::memory_order_acq_rel);
+    }
     return true;
   }
 
@@ -66,8 +84,13 @@ class RunQueue {
 
   // Owner. The next to run, or null. `*inherits_slice`: it came from runnext and runs in the rest of
   // the current time slice.
-  T* Take(bool* inherits_slice) {
+  T* Take(bool* inherits_slice, QueueSharing sharing) {
     if (T* next = runnext_.load(std::memory_order_relaxed); next != nullptr) {
+      if (sharing == QueueSharing::kAlone) {
+        runnext_.store(nullptr, std::memory_order_relaxed);
+        *inherits_slice = true;
+        return next;
+      }
       // A thief may have taken it since; nobody else puts one there.
       if (runnext_.compare_exchange_strong(next, nullptr, std::memory_order_acq_rel,
                                            std::memory_order_relaxed)) {
@@ -76,12 +99,18 @@ class RunQueue {
       }
     }
     *inherits_slice = false;
-    return TakeHead();
+    return TakeHead(sharing);
   }
 
   // Owner. The head of the ring, or null; leaves runnext alone.
-  T* TakeHead() {
+  T* TakeHead(QueueSharing sharing) {
     uint32_t head = head_.load(std::memory_order_acquire);
+    if (sharing == QueueSharing::kAlone) {
+      if (tail_.load(std::memory_order_relaxed) == head) return nullptr;
+      T* item = ring_[head % kCapacity].load(std::memory_order_relaxed);
+      head_.store(head + 1, std::memory_order_release);
+      return item;
+    }
     for (;;) {
       const uint32_t tail = tail_.load(std::memory_order_relaxed);
       if (tail == head) return nullptr;

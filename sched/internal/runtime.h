@@ -90,7 +90,8 @@ struct M : Thread {
   // --- touched by every switch ---
   stack::Context context;            // of the scheduler's stack, this thread's own
   std::atomic<G*> current{nullptr};  // the goroutine on this thread
-  // What the scheduler does with the goroutine that has just left its stack.
+  // The goroutine that has just left its stack, and what whoever runs next does with it.
+  G* left = nullptr;
   void (*after_switch)(M*, G*) = nullptr;
   ExceptionState* exceptions = nullptr;
   bool spinning = false;  // looking for work; counted in Sched::spinning
@@ -104,6 +105,7 @@ struct M : Thread {
   M* next_idle = nullptr;
   M* next_all = nullptr;
   uint32_t random = 0;
+  stack::ThreadSignalStack signal_stack;
 
   // --- the monitor's last look ---
   uint32_t seen_entries = 0;
@@ -143,6 +145,10 @@ struct alignas(64) P {
 };
 
 inline constexpr int kMaxProcsLimit = 1024;
+
+// Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking each
+// other would starve it.
+inline constexpr uint32_t kGlobalQueueTicks = 61;
 
 struct Sched {
   Lock lock;
@@ -211,12 +217,6 @@ void EnsureStarted();
 // --- proc.cc: Ms, Ps and who runs what ---
 // The scheduler's loop on the calling thread, from now on and for ever.
 [[noreturn]] void RunScheduler(M* m);
-// Leaves the goroutine that calls, from inside the runtime: saves its state, switches to the
-// scheduler's stack and calls `after` there. Returns when the goroutine runs again, perhaps on
-// another thread.
-void SwitchToScheduler(void (*after)(M*, G*));
-// The same for a goroutine that has ended.
-[[noreturn]] void SwitchToSchedulerForGood(void (*after)(M*, G*));
 // Queues a goroutine whose status is runnable. With a P: there, as the next to run if `next`;
 // without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread.
 enum class Place { kNext, kTail };
@@ -242,6 +242,24 @@ void WakePollerFor(Instant when);
 Instant EarliestTimer();
 // Whether goroutines wait in any queue.
 bool WorkWaits();
+
+// Whether other Ms may steal: with one P nobody can. For the holder of a P.
+inline QueueSharing Sharing() {
+  return sched.p_count.load(std::memory_order_relaxed) == 1 ? QueueSharing::kAlone
+                                                             : QueueSharing::kShared;
+}
+
+// --- switch.cc: from one goroutine to the next ---
+// Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is
+// called with it, on the stack of whatever runs next. Returns when the goroutine runs again, perhaps
+// on another thread.
+void SwitchAway(void (*after)(M*, G*));
+// The same for a goroutine that has ended.
+[[noreturn]] void SwitchAwayForGood(void (*after)(M*, G*));
+// What a new goroutine does first.
+void FinishFirstSwitch();
+// From the scheduler's stack to a goroutine; returns when one has left to the scheduler.
+void SwitchToGoroutine(M* m, G* g, bool inherits_slice);
 
 // --- lease.cc ---
 void InitLease();
@@ -296,6 +314,9 @@ void ForEachG(absl::FunctionRef<void(G*)> visit);
 // does no harm: the program is about to end.
 void PrintAllGoroutines(int fd);
 void PrintGoroutineHeader(const G* g, int fd);
+// Of the calling goroutine; something plain on a thread without one. For stack::TraceHooks.
+void PrintCurrentGoroutineHeader(int fd);
+void PrintCurrentGoroutineCreator(int fd);
 
 }  // namespace weft::internal
 

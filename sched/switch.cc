@@ -1,0 +1,132 @@
+// From one goroutine to the next.
+//
+// A goroutine that leaves (parks, yields, ends) may be made runnable again, or its stack reused,
+// only once its stack is left. So it leaves word what is to be done with it (M::after_switch), and
+// whoever runs next on the thread does that first: another goroutine, or the scheduler's loop.
+//
+// The next goroutine is switched to directly where the choice is the plain one, the head of the
+// local queue: that saves the way over the scheduler's stack. Anything else (timers pending, the
+// global queue's turn, a stop, an empty queue) is left to the loop in proc.cc.
+#include "absl/strings/str_cat.h"
+#include "sched/fatal.h"
+#include "sched/internal/runtime.h"
+
+namespace weft::internal {
+namespace {
+
+// Gives the goroutine a stack for its first run.
+void GiveStack(P* p, G* g) {
+  g->slot = stack::Acquire(p->slots, g->stack_class);
+  if (g->slot == nullptr) [[unlikely]] {
+    Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
+  }
+  const stack::Slot& slot = *g->slot;
+  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi,
+                     stack::GuardFor(slot), GoroutineEntry, g);
+}
+
+// Makes `g` the goroutine of this thread; the switch itself is next.
+void Arrive(M* m, P* p, G* g, bool inherits_slice) {
+  if (g->slot == nullptr) GiveStack(p, g);
+  g->m.store(m, std::memory_order_relaxed);
+  g->wait_since.store(0, std::memory_order_relaxed);
+  g->status.store(g->in_blocking_section ? GStatus::kSyscall : GStatus::kRunning,
+                  std::memory_order_relaxed);
+  m->current.store(g, std::memory_order_relaxed);
+  m->waiter = g;
+  m->blocking.store(g->in_blocking_section, std::memory_order_relaxed);
+  if (!inherits_slice) {
+    p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  }
+  *m->exceptions = g->exceptions;
+}
+
+// Saves what belongs to the goroutine; the switch away from it is next.
+void Leave(M* m, G* g, void (*after)(M*, G*)) {
+  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed);
+  m->in_runtime.store(1, std::memory_order_relaxed);
+  g->exceptions = *m->exceptions;
+  g->m.store(nullptr, std::memory_order_relaxed);
+  m->left = g;
+  m->after_switch = after;
+}
+
+// For the scheduler's stack, which no goroutine's state belongs to.
+void ArriveAtScheduler(M* m) {
+  *m->exceptions = ExceptionState();
+  m->waiter = nullptr;
+  m->current.store(nullptr, std::memory_order_relaxed);
+}
+
+// The goroutine to switch to directly, or null.
+G* DirectNext(P* p, bool* inherits_slice) {
+  if (p == nullptr || sched.stopping.load(std::memory_order_relaxed) ||
+      p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0 ||
+      !p->timers.Earliest().IsNever()) {
+    return nullptr;
+  }
+  return p->run_queue.Take(inherits_slice, Sharing());
+}
+
+// First thing on the stack that was switched to. The thread is another one than before the switch,
+// perhaps, so nothing from before may be used.
+void FinishSwitch() {
+  M* m = ThisM();
+  m->after_switch(m, m->left);
+}
+
+// In the goroutine that has arrived: its lease counts as it left it, from here on.
+void Resume() {
+  M* m = ThisM();
+  m->in_runtime.store(AsG(m->waiter)->runtime_depth, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void SwitchAway(void (*after)(M*, G*)) {
+  M* m = ThisM();
+  G* g = AsG(m->waiter);
+  P* p = m->p.load(std::memory_order_relaxed);
+  bool inherits_slice;
+  G* next = DirectNext(p, &inherits_slice);
+  Leave(m, g, after);
+  if (next != nullptr) {
+    Arrive(m, p, next, inherits_slice);
+    stack::Switch(g->context, next->context);
+  } else {
+    ArriveAtScheduler(m);
+    stack::Switch(g->context, m->context);
+  }
+  FinishSwitch();
+  Resume();
+}
+
+void SwitchAwayForGood(void (*after)(M*, G*)) {
+  M* m = ThisM();
+  G* g = AsG(m->waiter);
+  P* p = m->p.load(std::memory_order_relaxed);
+  bool inherits_slice;
+  G* next = DirectNext(p, &inherits_slice);
+  Leave(m, g, after);
+  if (next != nullptr) {
+    Arrive(m, p, next, inherits_slice);
+    stack::SwitchFinal(g->context, next->context);
+  }
+  ArriveAtScheduler(m);
+  stack::SwitchFinal(g->context, m->context);
+}
+
+void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
+  Arrive(m, m->p.load(std::memory_order_relaxed), g, inherits_slice);
+  m->after_switch = [](M*, G*) {};
+  stack::Switch(m->context, g->context);
+  FinishSwitch();
+}
+
+void FinishFirstSwitch() {
+  FinishSwitch();
+  Resume();
+}
+
+}  // namespace weft::internal
