@@ -1,6 +1,7 @@
 #include "netpoll/fd.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -55,6 +56,15 @@ int64_t SysWrite(Fd::Kind kind, int fd, const char* data, size_t size, int flags
 #else
   if (kind == Fd::Kind::kFile) return RawSyscall(SYS_write, fd, data, size);
   return RawSyscall(SYS_sendto, fd, data, size, flags, nullptr, 0);
+#endif
+}
+
+// At once, and with an error as if something were there: the read will tell what it is.
+int64_t SysPoll(pollfd* poll) {
+#ifdef WEFT_SYSCALL_BY_LIBC
+  return ByLibc([=] { return ::poll(poll, 1, 0); });
+#else
+  return RawSyscall(SYS_poll, poll, 1, 0);
 #endif
 }
 
@@ -203,6 +213,23 @@ IoResult Fd::ReadLocked(char* buffer, size_t size) {
       return {0, static_cast<int>(-n)};
     }
   }
+}
+
+IoResult Fd::WaitReadable() {
+  return Locked<PollMode::kRead>([this] { return WaitReadableLocked(); });
+}
+
+// As the beginning of ReadLocked(), but where nothing is known of the queue it is looked at without
+// taking from it. The read that follows asks the kernel in any case.
+IoResult Fd::WaitReadableLocked() {
+  if (!drained_) {
+    desc_->Reset(PollMode::kRead);
+    pollfd poll = {fd_, POLLIN | POLLRDHUP, 0};
+    if (SysPoll(&poll) != 0) return {};
+  }
+  drained_ = false;
+  if (desc_->hung_up()) return {};
+  return {0, Wait(PollMode::kRead)};
 }
 
 IoResult Fd::Write(const char* data, size_t size) {

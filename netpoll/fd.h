@@ -42,6 +42,9 @@ class Fd {
   // Up to `size` bytes; 0 is the end of the stream. One at a time. May park.
   IoResult Read(char* buffer, size_t size);
 
+  // Until a read is likely not to wait. In turn with reads. May park.
+  IoResult WaitReadable();
+
   // All of it, or the error and how much went before it. One at a time. May park.
   IoResult Write(const char* data, size_t size);
   IoResult Writev(absl::Span<const absl::string_view> pieces);
@@ -84,6 +87,7 @@ class Fd {
 
   // Each of these is called with the direction's lock held.
   IoResult ReadLocked(char* buffer, size_t size);
+  IoResult WaitReadableLocked();
   IoResult WriteLocked(const char* data, size_t size, int flags);
   IoResult WritevLocked(absl::Span<const absl::string_view> pieces);
   IoResult SendFileLocked(absl::string_view head, int file_fd, off_t offset, size_t size);

@@ -106,6 +106,13 @@ absl::StatusOr<size_t> Conn::Read(absl::Span<char> buffer) const {
   return result.n;
 }
 
+absl::Status Conn::WaitReadable() const {
+  if (fd_ == nullptr) return NoSocket("read");
+  const IoResult result = fd_->fd.WaitReadable();
+  if (!result.ok()) return fd_->Error("read", result.error, "read");
+  return absl::OkStatus();
+}
+
 absl::Status Conn::ReadFull(absl::Span<char> buffer) const {
   if (fd_ == nullptr) return NoSocket("read");
   for (size_t done = 0; done < buffer.size();) {

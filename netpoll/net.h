@@ -97,6 +97,12 @@ class Conn {
   // the system's (ECONNRESET, ETIMEDOUT, ...). May park.
   absl::StatusOr<size_t> Read(absl::Span<char> buffer) const;
 
+  // Waits until there is something to read, which may be the end of the stream or an error, and
+  // takes nothing: a connection that is idle this way holds no buffer. Rarely, where what comes was
+  // read before its event was seen, it returns early, and the Read() that follows waits. It counts
+  // as a Read in the order of callers. Errors: IsTimeout(), IsClosed(). May park.
+  absl::Status WaitReadable() const;
+
   // Reads until `buffer` is full. OutOfRange with "EOF" if the stream ends before the first byte,
   // with "unexpected EOF" if it ends after it; else as Read(). How much of the buffer was filled
   // before an error is not told. May park.
