@@ -1,0 +1,143 @@
+// What a value through a channel costs. The first argument is the number of Ps, 0 for all of the
+// machine's. Each workload does the work of the same name in Go that tools/compare sets beside it.
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "chan/chan.h"
+#include "chan/select.h"
+#include "sched/goroutine.h"
+#include "sched/testing.h"
+
+namespace weft {
+namespace {
+
+// Runs `body` as a goroutine with the number of Ps that the benchmark asks for.
+template <typename Body>
+void OnGoroutine(benchmark::State& state, Body body) {
+  static const int kAllProcs = MaxProcs();
+  const int procs = static_cast<int>(state.range(0));
+  SetMaxProcs(procs == 0 ? kAllProcs : procs);
+  testing::RunOnGoroutine([&] { body(); });
+  SetMaxProcs(kAllProcs);
+}
+
+// A round trip over two unbuffered channels.
+void BM_PingPong(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    Chan<int64_t> a(0);
+    Chan<int64_t> b(0);
+    Go([a, b] {
+      for (const int64_t v : a) b.Send(v);
+    });
+    int64_t i = 0;
+    for (auto _ : state) {
+      a.Send(i++);
+      benchmark::DoNotOptimize(b.Recv());
+    }
+    a.Close();
+  });
+}
+
+// One producer, one consumer, a buffer of 128; per element.
+void BM_Pipe(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    Chan<int64_t> a(128);
+    Chan<int64_t> done(0);
+    Go([a, done] {
+      int64_t sum = 0;
+      for (const int64_t v : a) sum += v;
+      done.Send(sum);
+    });
+    int64_t i = 0;
+    while (state.KeepRunningBatch(1000)) {
+      for (int n = 0; n < 1000; ++n) a.Send(i++);
+    }
+    a.Close();
+    benchmark::DoNotOptimize(done.Recv());
+  });
+}
+
+// Eight producers and eight consumers on one channel with a buffer of 128; per element.
+void BM_Crowd(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    constexpr int kEach = 8;
+    constexpr int64_t kBatch = 500'000;  // of each producer
+    while (state.KeepRunningBatch(kEach * kBatch)) {
+      Chan<int64_t> a(128);
+      Chan<int64_t> produced(0);
+      Chan<int64_t> consumed(0);
+      for (int t = 0; t < kEach; ++t) {
+        Go([a, consumed] {
+          int64_t sum = 0;
+          for (const int64_t v : a) sum += v;
+          consumed.Send(sum);
+        });
+        Go([a, produced] {
+          for (int64_t i = 0; i < kBatch; ++i) a.Send(i);
+          produced.Send(0);
+        });
+      }
+      for (int t = 0; t < kEach; ++t) produced.Recv();
+      a.Close();
+      for (int t = 0; t < kEach; ++t) benchmark::DoNotOptimize(consumed.Recv());
+    }
+  });
+}
+
+// A sender that selects over two channels, a receiver that selects over three.
+void BM_Select(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    Chan<int64_t> a(0);
+    Chan<int64_t> b(0);
+    Chan<int64_t> quit(0);
+    Go([a, b, quit] {
+      bool running = true;
+      while (running) {
+        Select(a.OnRecv(), b.OnRecv(), quit.OnRecv([&] { running = false; }));
+      }
+    });
+    int64_t i = 0;
+    for (auto _ : state) {
+      Select(a.OnSend(i), b.OnSend(i));
+      ++i;
+    }
+    quit.Close();
+  });
+}
+
+// What does not wait: a try form that finds nothing, a buffered send and receive, a Select with a
+// Default. They need no scheduler.
+void BM_TryRecvEmpty(benchmark::State& state) {
+  Chan<int64_t> c(1);
+  for (auto _ : state) benchmark::DoNotOptimize(c.TryRecv().result);
+}
+
+void BM_BufferedSendRecv(benchmark::State& state) {
+  Chan<int64_t> c(16);
+  for (auto _ : state) {
+    c.Send(1);
+    benchmark::DoNotOptimize(c.Recv());
+  }
+}
+
+void BM_SelectReady(benchmark::State& state) {
+  Chan<int64_t> c(16);
+  Chan<int64_t> never(0);
+  for (auto _ : state) {
+    Select(never.OnRecv(), c.OnSend(1));
+    Select(never.OnRecv(), c.OnRecv());
+  }
+}
+
+BENCHMARK(BM_PingPong)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Pipe)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Crowd)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Select)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_TryRecvEmpty);
+BENCHMARK(BM_BufferedSendRecv);
+BENCHMARK(BM_SelectReady);
+
+}  // namespace
+}  // namespace weft
