@@ -61,7 +61,9 @@ absl::Status TimeoutError(absl::string_view front) {
 absl::Status ErrnoError(absl::string_view front, int error, absl::string_view syscall) {
   absl::Status status(absl::ErrnoToStatusCode(error),
                       absl::StrCat(front, syscall, ": ", ErrnoText(error)));
-  status.SetPayload(kErrnoUrl, absl::Cord(absl::StrCat(error)));
+  // Through a string_view: Clang and GCC name the constructor from std::string differently, and the
+  // system's Abseil has only one of the names.
+  status.SetPayload(kErrnoUrl, absl::Cord(absl::string_view(absl::StrCat(error))));
   return status;
 }
 

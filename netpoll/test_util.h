@@ -1,0 +1,116 @@
+// What the network tests share.
+#ifndef WEFT_NETPOLL_TEST_UTIL_H_
+#define WEFT_NETPOLL_TEST_UTIL_H_
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+#include "netpoll/net.h"
+#include "sched/goroutine.h"
+#include "sched/testing.h"
+#include "sched/waiter.h"
+
+namespace weft::testing {
+
+enum class TaskKind { kGoroutine, kThread };
+
+// Runs the test's body on a goroutine, with 1, 2, 4 and 8 Ps, and on a plain thread; the tasks that
+// it starts are of the kind it is given.
+inline void ForEachSetting(absl::FunctionRef<void(TaskKind)> body) {
+  ForEachMaxProcs([&] { RunOnGoroutine([&] { body(TaskKind::kGoroutine); }); });
+  RunOnThread([&] { body(TaskKind::kThread); });
+  // Tasks of both kinds on one poller.
+  RunOnThread([&] { body(TaskKind::kGoroutine); });
+}
+
+// Goroutines or threads, to be waited for from either. The destructor waits too.
+class TaskGroup {
+ public:
+  explicit TaskGroup(TaskKind kind) : kind_(kind), owner_(Waiter::Current()) {}
+  ~TaskGroup() { Wait(); }
+
+  void Go(absl::AnyInvocable<void()> task) {
+    running_.fetch_add(1, std::memory_order_relaxed);
+    auto run = [this, task = std::move(task)]() mutable {
+      task();
+      Waiter* const owner = owner_;
+      // Release: pairs with the acquire in Wait(). The group may be gone afterwards.
+      if (running_.fetch_sub(1, std::memory_order_release) == 1) owner->Unpark();
+    };
+    if (kind_ == TaskKind::kGoroutine) {
+      weft::Go(std::move(run));
+    } else {
+      threads_.emplace_back(std::move(run));
+    }
+  }
+
+  bool done() const { return running_.load(std::memory_order_acquire) == 0; }
+
+  // Only where the group was made.
+  void Wait() {
+    while (!done()) owner_->Park(WaitReason::kWaitGroupWait);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+
+ private:
+  const TaskKind kind_;
+  Waiter* const owner_;
+  std::atomic<int> running_{0};
+  std::vector<std::thread> threads_;
+};
+
+inline Listener MustListen(absl::string_view address = "127.0.0.1:0") {
+  absl::StatusOr<Listener> listener = Listen("tcp", address);
+  EXPECT_TRUE(listener.ok()) << listener.status();
+  return listener.ok() ? *listener : Listener();
+}
+
+inline Conn MustDial(const SocketAddress& address) {
+  absl::StatusOr<Conn> conn = Dial("tcp", address.ToString());
+  EXPECT_TRUE(conn.ok()) << conn.status();
+  return conn.ok() ? *conn : Conn();
+}
+
+inline Conn MustAccept(const Listener& listener) {
+  absl::StatusOr<Conn> conn = listener.Accept();
+  EXPECT_TRUE(conn.ok()) << conn.status();
+  return conn.ok() ? *conn : Conn();
+}
+
+// The two ends of a connection over loopback.
+struct ConnPair {
+  Conn client;
+  Conn server;
+};
+inline ConnPair MakePair() {
+  const Listener listener = MustListen();
+  ConnPair pair;
+  pair.client = MustDial(listener.addr());
+  pair.server = MustAccept(listener);
+  return pair;
+}
+
+// Reads to the end of the stream or an error; what came is appended to *text.
+inline absl::Status ReadAll(const Conn& conn, std::string* text) {
+  char buffer[4096];
+  for (;;) {
+    const absl::StatusOr<size_t> n = conn.Read(absl::MakeSpan(buffer));
+    if (!n.ok()) return n.status();
+    if (*n == 0) return absl::OkStatus();
+    text->append(buffer, *n);
+  }
+}
+
+inline absl::Time In(absl::Duration duration) { return absl::Now() + duration; }
+
+}  // namespace weft::testing
+
+#endif  // WEFT_NETPOLL_TEST_UTIL_H_
