@@ -54,8 +54,9 @@ inline MachineState InterruptedState(const ucontext_t& context) {
 
 // The word that split-stack prologues compare the stack pointer with (__private_ss in glibc's
 // thread control block). This thread's own: another thread may store to it to have the next
-// prologue call __morestack.
-inline uintptr_t* GuardWord() {
+// prologue call __morestack. Inlined even when nothing is, as its own prologue would look at the
+// word.
+[[gnu::always_inline]] inline uintptr_t* GuardWord() {
   uintptr_t thread_pointer;
   asm volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
   return reinterpret_cast<uintptr_t*>(thread_pointer + 0x70);

@@ -1,0 +1,251 @@
+#include "stack/morestack.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "stack/internal/task.h"
+#include "stack/overflow.h"
+
+// libgcc's: there is none of it in a program that has ours.
+extern "C" void __generic_morestack() __attribute__((weak));
+
+namespace weft::stack {
+namespace {
+
+TEST(MorestackTest, ThatOfLibgccIsNotLinked) { EXPECT_EQ(&__generic_morestack, nullptr); }
+
+#if WEFT_HAS_GUARD_WORD
+
+// What a scheduler stores there to be asked: every prologue finds the stack too low.
+constexpr uintptr_t kPoison = ~uintptr_t{0};
+
+// Each function below is called with the guard word poisoned, and so through __morestack.
+
+__attribute__((noinline)) double TakeMany(int a, int64_t b, const char* c, double d, float e, int f,
+                                          int64_t g, int h, double i, double j, double k, double l,
+                                          double m, double n, int64_t o, double p) {
+  return a + static_cast<double>(b) * 2 + c[0] + d * 3 + e * 5 + f * 7 +
+         static_cast<double>(g) * 11 + h * 13 + i * 17 + j * 19 + k * 23 + l * 29 + m * 31 +
+         n * 37 + static_cast<double>(o) * 41 + p * 43;
+}
+
+struct Large {
+  int64_t values[9];
+};
+__attribute__((noinline)) Large Double(Large in) {
+  for (int64_t& value : in.values) value *= 2;
+  return in;
+}
+
+// A variadic definition, which clang has only without a prologue's check; its callees have one.
+#if defined(__clang__)
+__attribute__((no_split_stack))
+#endif
+__attribute__((noinline)) double
+SumOf(int count, ...) {
+  va_list arguments;
+  va_start(arguments, count);
+  double sum = 0;
+  for (int i = 0; i < count; ++i) sum += va_arg(arguments, double);
+  va_end(arguments);
+  return sum;
+}
+
+TEST(MorestackTest, APoisonedGuardWordIsPutBackAndNothingIsLost) {
+  double sum = 0;
+  double variadic = 0;
+  Large large{};
+  uintptr_t after = 0;
+  const void* guard = nullptr;
+  SlotCache cache;
+  Task task(cache, [&](Task& self) {
+    guard = self.context().guard;
+    *GuardWord() = kPoison;
+    sum = TakeMany(1, 2, "A", 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    after = *GuardWord();
+    *GuardWord() = kPoison;
+    large = Double({{1, 2, 3, 4, 5, 6, 7, 8, 9}});
+    *GuardWord() = kPoison;
+    variadic = SumOf(10, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0);
+  });
+  while (task.Resume()) {
+  }
+  EXPECT_EQ(after, reinterpret_cast<uintptr_t>(guard));
+  EXPECT_EQ(sum,
+            1 + 4 + 65 + 9 + 20 + 35 + 66 + 91 + 136 + 171 + 230 + 319 + 372 + 481 + 574 + 645);
+  EXPECT_EQ(large.values[0] + large.values[8], 20);
+  EXPECT_EQ(variadic, 55);
+}
+
+__attribute__((noinline)) int ThrowOrAdd(int depth) {
+  *GuardWord() = kPoison;
+  if (depth == 0) throw std::runtime_error("thrown");
+  return ThrowOrAdd(depth - 1) + 1;
+}
+
+TEST(MorestackTest, ExceptionsPassThroughFramesThatEnteredByIt) {
+  std::string what;
+  RunOnSlot([&] {
+    try {
+      ThrowOrAdd(20);
+    } catch (const std::exception& e) {
+      what = e.what();
+    }
+  });
+  EXPECT_EQ(what, "thrown");
+}
+
+// Calls that need more than any guard that the handler's stack could satisfy by chance.
+__attribute__((noinline)) int Deep(int n) {
+  volatile char frame[300];
+  frame[0] = static_cast<char>(n);
+  return n == 0 ? frame[0] : Deep(n - 1) + 1;
+}
+
+int handled = 0;
+void Handle(int) { handled = Deep(10); }
+
+// A signal stack somewhere in the address space, wanted below or above all slots.
+class SignalStackAt {
+ public:
+  static constexpr size_t kSize = 256 * 1024;
+  explicit SignalStackAt(uintptr_t where)
+      : memory_(mmap(reinterpret_cast<void*>(where), kSize, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)) {
+    stack_t stack{};
+    stack.ss_sp = memory_;
+    stack.ss_size = kSize;
+    sigaltstack(&stack, &previous_);
+  }
+  ~SignalStackAt() {
+    previous_.ss_flags &= SS_DISABLE;
+    sigaltstack(&previous_, nullptr);
+    munmap(memory_, kSize);
+  }
+  bool mapped() const { return memory_ != MAP_FAILED; }
+
+ private:
+  void* memory_;
+  stack_t previous_{};
+};
+
+TEST(MorestackTest, AHandlerOnAnAlternateStackIsLeftAlone) {
+  struct sigaction action{};
+  action.sa_handler = Handle;
+  action.sa_flags = SA_ONSTACK;
+  struct sigaction previous;
+  sigaction(SIGUSR1, &action, &previous);
+  InstallOverflowHandler();
+  // Below everything, where each check fails, and near the top of the address space.
+  for (uintptr_t where : {uintptr_t{0x10000000}, uintptr_t{0x7ffd00000000}}) {
+    SignalStackAt signal_stack(where);
+    if (!signal_stack.mapped()) continue;
+    for (bool poisoned : {false, true}) {
+      handled = 0;
+      uintptr_t after = 0;
+      SlotCache cache;
+      Task task(cache, [&](Task&) {
+        if (poisoned) *GuardWord() = kPoison;
+        raise(SIGUSR1);
+        after = *GuardWord();
+      });
+      while (task.Resume()) {
+      }
+      EXPECT_EQ(handled, 10);
+      // The request was the goroutine's, and is for it to find.
+      EXPECT_EQ(after, poisoned ? kPoison : reinterpret_cast<uintptr_t>(task.context().guard));
+    }
+  }
+  sigaction(SIGUSR1, &previous, nullptr);
+}
+
+TEST(MorestackTest, OffAGoroutineItReturnsAtOnce) {
+  *GuardWord() = kPoison;
+  const int depth = Deep(10);
+  const uintptr_t after = *GuardWord();
+  *GuardWord() = 0;
+  EXPECT_EQ(depth, 10);
+  EXPECT_EQ(after, kPoison);
+}
+
+// Ten arguments: some go through the stack, right below what the array got.
+__attribute__((noinline)) int64_t Sum(volatile int64_t* array, int64_t n, int64_t a, int64_t b,
+                                      int64_t c, int64_t d, int64_t e, int64_t f, int64_t g,
+                                      int64_t h) {
+  int64_t sum = a + b + c + d + e + f + g + h;
+  for (int64_t i = 0; i < n; ++i) sum += array[i];
+  return sum;
+}
+
+#if defined(__clang__)
+#define MACHINE_STACK __attribute__((no_sanitize("safe-stack")))
+#else
+#define MACHINE_STACK
+#endif
+
+// A variable-length array on the machine stack, made while the guard word is poisoned.
+MACHINE_STACK __attribute__((noinline)) int64_t UseArray(int64_t n, bool* aligned) {
+  int64_t total = 0;
+  for (int round = 1; round <= 3; ++round) {
+    *GuardWord() = kPoison;
+    auto* array = static_cast<volatile int64_t*>(__builtin_alloca(n * sizeof(int64_t)));
+    *aligned = *aligned && reinterpret_cast<uintptr_t>(array) % 16 == 0;
+    for (int64_t i = 0; i < n; ++i) array[i] = round;
+    *GuardWord() = kPoison;
+    total += Sum(array, n, 1, 1, 1, 1, 1, 1, 1, 1);
+    // What the call's own arguments and frame may not have written over.
+    for (int64_t i = 0; i < n; ++i) total += array[i] == round ? 0 : 1000000;
+  }
+  return total;
+}
+
+TEST(MorestackTest, VariableArraysGetRoomUnderAPoisonedGuardWord) {
+  for (int64_t n : {1, 2, 7, 100, 1001}) {
+    int64_t total = 0;
+    bool aligned = true;
+    RunOnSlot([&] { total = UseArray(n, &aligned); });
+    EXPECT_EQ(total, 6 * n + 24);
+    EXPECT_TRUE(aligned);
+    // And on a thread's own stack.
+    total = UseArray(n, &aligned);
+    *GuardWord() = 0;
+    EXPECT_EQ(total, 6 * n + 24);
+  }
+}
+
+TEST(MorestackDeathTest, AnArrayPastTheLimitIsAnOverflow) {
+  bool aligned = true;
+  EXPECT_EXIT(
+      {
+        InstallOverflowHandler();
+        ThreadSignalStack signal_stack;
+        signal_stack.Install();
+        SetMaxStack(1 << 20);
+        RunOnSlot([&] { UseArray(1 << 18, &aligned); });
+      },
+      testing::ExitedWithCode(2),
+      "stack exceeds [0-9]+-byte limit(.|\n)*fatal error: stack overflow");
+}
+
+TEST(MorestackDeathTest, WithoutASignalStackTheLimitIsReportedFromTheRoomBelowIt) {
+  EXPECT_EXIT(
+      {
+        InstallOverflowHandler();
+        SetMaxStack(1 << 20);
+        RunOnSlot([] { Deep(1 << 30); });
+      },
+      testing::ExitedWithCode(2), "fatal error: stack overflow(.|\n)*Deep");
+}
+
+#endif  // WEFT_HAS_GUARD_WORD
+
+}  // namespace
+}  // namespace weft::stack

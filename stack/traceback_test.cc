@@ -1,0 +1,136 @@
+#include "stack/traceback.h"
+
+#include <unistd.h>
+
+#include <functional>
+#include <regex>
+#include <string>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "stack/internal/task.h"
+
+namespace weft::stack {
+
+volatile int calls = 0;
+
+// With external linkage: symbols that survive stripping of local ones.
+__attribute__((noinline)) void PrintFromHere(int fd) {
+  PrintCurrentTrace(fd);
+  calls = calls + 1;
+}
+__attribute__((noinline)) void PrintFromDeep(int fd, int depth) {
+  if (depth == 0) {
+    PrintFromHere(fd);
+  } else {
+    PrintFromDeep(fd, depth - 1);
+  }
+  calls = calls + 1;
+}
+__attribute__((noinline)) void PauseHere(Task& task) {
+  task.Pause();
+  calls = calls + 1;
+}
+
+namespace {
+
+// What print(fd) writes.
+std::string Output(const std::function<void(int)>& print) {
+  int ends[2];
+  if (pipe(ends) != 0) return "";
+  std::string text;
+  std::thread reader([&] {
+    char buffer[4096];
+    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, n);
+  });
+  print(ends[1]);
+  close(ends[1]);
+  reader.join();
+  close(ends[0]);
+  return text;
+}
+
+int CountOf(const std::string& text, const std::string& what) {
+  int count = 0;
+  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
+TEST(TracebackTest, PrintsFunctionsAndTheirModules) {
+  const std::string text = Output([](int fd) { PrintFromDeep(fd, 2); });
+  EXPECT_TRUE(std::regex_search(text, std::regex("^thread [0-9]+ \\[running\\]:\n"
+                                                 "weft::stack::PrintFromHere\\(\\.\\.\\.\\)\n"
+                                                 "\t/[^\n]*traceback_test \\+0x[0-9a-f]+\n"
+                                                 "weft::stack::PrintFromDeep\\(\\.\\.\\.\\)\n")))
+      << text;
+  EXPECT_EQ(CountOf(text, "PrintFromDeep(...)"), 3) << text;
+}
+
+TEST(TracebackTest, WorksOnAGoroutineUpToItsBase) {
+  const std::string text = Output([](int fd) { RunOnSlot([fd] { PrintFromDeep(fd, 1); }); });
+  EXPECT_EQ(CountOf(text, "PrintFromDeep(...)"), 2) << text;
+  EXPECT_TRUE(std::regex_search(text, std::regex("Task::Run\\(\\.\\.\\.\\)\n\t[^\n]*\n$"))) << text;
+}
+
+TEST(TracebackTest, LeavesOutTheMiddleOfADeepStack) {
+  const std::string text =
+      Output([](int fd) { RunOnSlot([fd] { PrintFromDeep(fd, 1000); }, SizeClass::k1MiB); });
+  EXPECT_EQ(CountOf(text, "(...)\n"), 100) << text;
+  EXPECT_TRUE(
+      std::regex_search(text, std::regex("\n\\.\\.\\.9[0-9][0-9] frames elided\\.\\.\\.\n")))
+      << text;
+}
+
+TEST(TracebackTest, ShowsWhereAContextWasLeft) {
+  SlotCache cache;
+  Task task(cache, [](Task& self) { PauseHere(self); });
+  task.Resume();
+  const std::string text = Output([&](int fd) { PrintTrace(fd, task.context()); });
+  EXPECT_TRUE(std::regex_search(text, std::regex("PauseHere\\(\\.\\.\\.\\)\n"))) << text;
+  EXPECT_TRUE(std::regex_search(text, std::regex("Task::Run\\(\\.\\.\\.\\)\n\t[^\n]*\n$"))) << text;
+  EXPECT_EQ(CountOf(text, "goroutine"), 0) << text;
+  task.Resume();
+}
+
+TEST(TracebackTest, AContextThatNeverRanHasNoFrames) {
+  EXPECT_EQ(Output([](int fd) { PrintTrace(fd, Context()); }), "");
+}
+
+TEST(TracebackTest, NamesTheCreator) {
+  const void* pc = reinterpret_cast<const char*>(&PauseHere) + 1;
+  EXPECT_TRUE(std::regex_match(
+      Output([&](int fd) { PrintCreationSite(fd, pc, 12); }),
+      std::regex("created by weft::stack::PauseHere in goroutine 12\n\t/[^\n]* \\+0x[0-9a-f]+\n")));
+  EXPECT_TRUE(std::regex_search(Output([&](int fd) { PrintCreationSite(fd, pc, 0); }),
+                                std::regex("^created by weft::stack::PauseHere\n")));
+}
+
+TEST(TracebackTest, HooksPrintHeaderAndTrailer) {
+  SetTraceHooks({.header = [](int fd) { dprintf(fd, "goroutine 5 [running]:\n"); },
+                 .trailer = [](int fd) { dprintf(fd, "created by someone\n"); }});
+  const std::string text = Output([](int fd) { PrintFromHere(fd); });
+  SetTraceHooks({});
+  EXPECT_EQ(text.find("goroutine 5 [running]:\nweft::stack::PrintFromHere(...)\n"), 0u) << text;
+  EXPECT_TRUE(std::regex_search(text, std::regex("\ncreated by someone\n$"))) << text;
+}
+
+TEST(TracebackTest, AFramePointerThatIsNoneEndsTheTrace) {
+  const auto pc = reinterpret_cast<uintptr_t>(&PauseHere) + 1;
+  int local = 0;
+  const auto here = reinterpret_cast<uintptr_t>(&local);
+  for (uintptr_t fp : {uintptr_t{0}, uintptr_t{8}, uintptr_t{0x123456789abcdef0}, here + 1,
+                       ~uintptr_t{0}, ~uintptr_t{7}}) {
+    const std::string text =
+        Output([&](int fd) { PrintInterruptedTrace(fd, {.pc = pc, .sp = here, .fp = fp}); });
+    EXPECT_EQ(CountOf(text, "(...)\n"), 1) << text;
+  }
+}
+
+TEST(TracebackTest, AnAddressWithoutASymbolIsPrintedAsSuch) {
+  const std::string text =
+      Output([&](int fd) { PrintInterruptedTrace(fd, {.pc = 0x10, .sp = 0, .fp = 0}); });
+  EXPECT_TRUE(std::regex_search(text, std::regex("\n0x10\\(\\.\\.\\.\\)\n\t\\? 0x10\n$"))) << text;
+}
+
+}  // namespace
+}  // namespace weft::stack
