@@ -32,11 +32,8 @@
 // and the revoker's fence pairs with that one.
 //
 // sched/models/lease.pml checks this protocol and the wrong turns beside it.
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "sched/internal/delay.h"
+#include "sched/internal/membarrier.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -45,15 +42,13 @@ namespace {
 constexpr uint32_t kAsked = 1;
 constexpr uint32_t kAlways = 2;
 
+// Whether entries into the runtime do without a fence of their own.
 bool have_membarrier = false;
 
 bool FenceAllThreads() {
-  if (have_membarrier &&
-      syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0) {
-    return true;
-  }
+  if (have_membarrier) return Membarrier();
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return !have_membarrier;
+  return true;
 }
 
 // On the scheduler's stack: the goroutine has no P to run on.
@@ -79,8 +74,7 @@ void QueueGlobally(M*, G* g) {
 }  // namespace
 
 void InitLease() {
-  have_membarrier =
-      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+  have_membarrier = HaveMembarrier();
   answer_attention = AnswerAttention;
 }
 

@@ -1,20 +1,33 @@
 #include "sched/internal/lock.h"
 
+#include "sched/internal/delay.h"
 #include "sched/internal/futex.h"
+#include "sched/internal/membarrier.h"
 
 namespace weft::internal {
+namespace {
+
+// Sections are so short that a holder is hardly ever off its processor: 100 pauses, about 1 us, see
+// most of them end.
+constexpr int kSpins = 100;
+
+// How long a sleeper trusts that it will be woken, where it could not be made sure.
+constexpr absl::Duration kLookAgainEvery = absl::Milliseconds(1);
+
+}  // namespace
 
 void Lock::AcquireSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  // On one processor the holder cannot make progress while we spin, but sections are so short that
-  // a holder is hardly ever off its processor; 100 pauses are about 1 us.
-  for (int i = 0; i < 100; ++i) {
-    if (word_.load(std::memory_order_relaxed) == kFree && TryAcquire()) return;
+  for (int i = 0; i < kSpins; ++i) {
+    if (TryAcquire()) return;
     __builtin_ia32_pause();
   }
-  // From here on the word is taken as contended: we cannot know whether others sleep as well.
-  while (word_.exchange(kContended, std::memory_order_acquire) != kFree) {
-    FutexWait(word_, kContended);
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  WEFT_DELAY_POINT("lock.sleep");
+  const bool will_be_woken = Membarrier();
+  while (word_.exchange(kHeld, std::memory_order_acquire) != kFree) {
+    FutexWait(word_, kHeld, will_be_woken ? Instant::Never() : Instant::Now() + kLookAgainEvery);
   }
+  sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void Lock::WakeOne() { FutexWake(word_, 1); }
