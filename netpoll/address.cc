@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -38,6 +39,17 @@ absl::StatusOr<HostPort> SplitHostPort(absl::string_view text) {
     return error("unexpected bracket in address");
   }
   return parts;
+}
+
+bool ParsePort(absl::string_view text, uint16_t* port) {
+  uint32_t value = 0;
+  for (const char c : text) {
+    if (!absl::ascii_isdigit(c)) return false;
+    value = value * 10 + (c - '0');
+    if (value > 65535) return false;
+  }
+  *port = static_cast<uint16_t>(value);
+  return !text.empty();
 }
 
 }  // namespace internal
@@ -77,14 +89,13 @@ bool ParseIp(absl::string_view host, uint16_t port, sockaddr_storage* out, sockl
 absl::StatusOr<SocketAddress> SocketAddress::Parse(absl::string_view text) {
   absl::StatusOr<internal::HostPort> parts = internal::SplitHostPort(text);
   if (!parts.ok()) return parts.status();
-  uint32_t port;
-  if (!absl::SimpleAtoi(parts->port, &port) || port > 65535) {
+  uint16_t port;
+  if (!internal::ParsePort(parts->port, &port)) {
     return absl::InvalidArgumentError(absl::StrCat("address ", text, ": invalid port"));
   }
   sockaddr_storage address;
   socklen_t size;
-  if (!ParseIp(parts->host.empty() ? "::" : parts->host, static_cast<uint16_t>(port), &address,
-               &size)) {
+  if (!ParseIp(parts->host.empty() ? "::" : parts->host, port, &address, &size)) {
     return absl::InvalidArgumentError(absl::StrCat("address ", text, ": not an IP address"));
   }
   return FromSockaddr(reinterpret_cast<const sockaddr*>(&address), size);

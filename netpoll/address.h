@@ -73,6 +73,9 @@ struct HostPort {
 };
 absl::StatusOr<HostPort> SplitHostPort(absl::string_view text);
 
+// A port's number: digits only, 0 to 65535. False: it is something else.
+bool ParsePort(absl::string_view text, uint16_t* port);
+
 }  // namespace internal
 }  // namespace weft
 

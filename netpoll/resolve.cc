@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "sched/goroutine.h"
 
@@ -86,11 +86,9 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(IpVersions versions, absl::st
   const absl::string_view host =
       parts->host.empty() ? EmptyHostAddress(versions, empty_host) : parts->host;
   // As in Go an empty port is port 0.
-  const bool numeric_port = std::all_of(parts->port.begin(), parts->port.end(),
-                                        [](char c) { return c >= '0' && c <= '9'; });
-  int number = 0;
-  if (numeric_port && !parts->port.empty() &&
-      (!absl::SimpleAtoi(parts->port, &number) || number > 65535)) {
+  uint16_t number = 0;
+  const bool numeric_port = parts->port.empty() || ParsePort(parts->port, &number);
+  if (!numeric_port && absl::ascii_isdigit(parts->port[0])) {
     return absl::InvalidArgumentError(absl::StrCat("address ", host_port, ": invalid port"));
   }
   if (numeric_port) {
