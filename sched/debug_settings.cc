@@ -1,5 +1,8 @@
 #include "sched/debug_settings.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -20,14 +23,19 @@ std::vector<const DebugSetting*>& Settings() {
 [[noreturn]] void Refuse(absl::string_view item, const std::string& why) {
   std::fprintf(stderr, "WEFTDEBUG: %.*s: %s\n", static_cast<int>(item.size()), item.data(),
                why.c_str());
-  std::exit(2);
+  // Not by exit(): its handlers may want the runtime, whose start this is.
+  _exit(2);
 }
 
-void Apply(absl::string_view item) {
+void Apply(absl::string_view item, std::vector<const DebugSetting*>& given) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(item, absl::MaxSplits('=', 1));
   for (const DebugSetting* setting : Settings()) {
     if (parts.first != setting->name) continue;
+    if (std::find(given.begin(), given.end(), setting) != given.end()) {
+      Refuse(item, absl::StrCat("'", setting->name, "' is given twice"));
+    }
+    given.push_back(setting);
     if (!setting->apply(parts.second)) {
       Refuse(item, absl::StrCat("'", parts.second, "' is not ", setting->accepts));
     }
@@ -48,7 +56,10 @@ void RegisterDebugSetting(const DebugSetting* setting) { Settings().push_back(se
 void ApplyDebugSettings() {
   const char* value = std::getenv("WEFTDEBUG");
   if (value == nullptr) return;
-  for (absl::string_view item : absl::StrSplit(value, ',', absl::SkipWhitespace())) Apply(item);
+  std::vector<const DebugSetting*> given;
+  for (absl::string_view item : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+    Apply(item, given);
+  }
 }
 
 }  // namespace weft::internal

@@ -1,6 +1,7 @@
 #include "sched/procs.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -98,7 +99,8 @@ int DefaultMaxProcs() {
     int procs;
     if (!absl::SimpleAtoi(value, &procs) || procs < 1 || procs > 1024) {
       std::fprintf(stderr, "WEFTMAXPROCS=%s: must be a number from 1 to 1024\n", value);
-      std::exit(2);
+      // Not by exit(): its handlers may want the runtime, whose start this is.
+      _exit(2);
     }
     return procs;
   }

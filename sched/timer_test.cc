@@ -1,0 +1,248 @@
+// What timer.h promises, with the scheduler running.
+#include "sched/timer.h"
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "sched/goroutine.h"
+#include "sched/internal/delay.h"
+#include "sched/testing.h"
+#include "sched/waiter.h"
+
+namespace weft {
+namespace {
+
+using testing::Eventually;
+using testing::ForEachMaxProcs;
+using testing::RunOnGoroutine;
+using testing::RunOnThread;
+
+void OnEachKind(absl::FunctionRef<void()> body) {
+  ForEachMaxProcs([&] {
+    RunOnThread(body);
+    RunOnGoroutine(body);
+  });
+}
+
+// Says when it ran.
+struct Stopwatch {
+  Stopwatch() : timer(Fire) {}
+  static void Fire(Timer& t) {
+    auto* self = reinterpret_cast<Stopwatch*>(&t);
+    self->at.store(Instant::Now().nanos());
+    self->runs.fetch_add(1);
+    if (Waiter* waiter = self->waiter.load()) waiter->Unpark();
+  }
+  // Parks until it has run `n` times.
+  void WaitFor(int n) {
+    waiter.store(Waiter::Current());
+    while (runs.load() < n) Waiter::Current()->Park(WaitReason::kSleep);
+    waiter.store(nullptr);
+  }
+
+  Timer timer;  // first
+  std::atomic<int64_t> at{0};
+  std::atomic<int> runs{0};
+  std::atomic<Waiter*> waiter{nullptr};
+};
+
+TEST(TimerTest, RunsOnceAndNotEarly) {
+  OnEachKind([] {
+    for (const absl::Duration wait :
+         {-absl::Seconds(1), absl::ZeroDuration(), absl::Microseconds(30), absl::Milliseconds(4)}) {
+      Stopwatch watch;
+      const Instant due = Instant::Now() + wait;
+      EXPECT_FALSE(watch.timer.Start(due));
+      watch.WaitFor(1);
+      EXPECT_GE(watch.at.load(), due.nanos());
+      EXPECT_FALSE(watch.timer.Stop()) << "it has run";
+      EXPECT_EQ(watch.runs.load(), 1);
+    }
+  });
+}
+
+TEST(TimerTest, StoppedTimersDoNotRun) {
+  OnEachKind([] {
+    Stopwatch stopped;
+    Stopwatch later;
+    stopped.timer.Start(Instant::Now() + absl::Milliseconds(20));
+    later.timer.Start(Instant::Now() + absl::Milliseconds(25));
+    EXPECT_TRUE(stopped.timer.Stop());
+    EXPECT_FALSE(stopped.timer.Stop());
+    later.WaitFor(1);
+    EXPECT_EQ(stopped.runs.load(), 0);
+  });
+}
+
+TEST(TimerTest, StartMovesWhatIsPending) {
+  OnEachKind([] {
+    Stopwatch watch;
+    EXPECT_FALSE(watch.timer.Start(Instant::Now() + absl::Hours(1)));
+    EXPECT_TRUE(watch.timer.Start(Instant::Now() + absl::Milliseconds(1)));
+    watch.WaitFor(1);
+    EXPECT_FALSE(watch.timer.Start(Instant::Now() + absl::Hours(1)));
+    EXPECT_TRUE(watch.timer.Stop());
+    EXPECT_EQ(watch.runs.load(), 1);
+  });
+}
+
+// Everything sleeps, the last thread until a far deadline; a nearer one must end that sleep.
+TEST(TimerTest, EarlierTimerEndsALongerSleep) {
+  ForEachMaxProcs([] {
+    Stopwatch far;
+    far.timer.Start(Instant::Now() + absl::Hours(1));
+    for (int i = 0; i < 30; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(i % 3));
+      Stopwatch near;
+      const Instant start = Instant::Now();
+      near.timer.Start(start + absl::Milliseconds(1));
+      near.WaitFor(1);
+      EXPECT_LT(Instant::Now() - start, absl::Seconds(10));
+    }
+    EXPECT_TRUE(far.timer.Stop());
+  });
+}
+
+struct Chain {
+  Chain() : timer(Fire) {}
+  static void Fire(Timer& t) {
+    auto* self = reinterpret_cast<Chain*>(&t);
+    if (self->runs.fetch_add(1) + 1 < 10) {
+      EXPECT_FALSE(t.Start(Instant::Now())) << "not pending while its callback runs";
+    } else {
+      // What a callback may do besides.
+      Go([self] { self->spawned.store(true); });
+      self->waiter->Unpark();
+    }
+  }
+  Timer timer;
+  std::atomic<int> runs{0};
+  std::atomic<bool> spawned{false};
+  Waiter* waiter = nullptr;
+};
+
+TEST(TimerTest, CallbacksMayStartTheirTimerSpawnAndUnpark) {
+  OnEachKind([] {
+    Chain chain;
+    chain.waiter = Waiter::Current();
+    chain.timer.Start(Instant::Now());
+    while (chain.runs.load() < 10) Waiter::Current()->Park(WaitReason::kSleep);
+    EXPECT_TRUE(Eventually([&] { return chain.spawned.load(); }));
+    EXPECT_EQ(chain.runs.load(), 10);
+  });
+}
+
+// TM-13: a timer that is an hour away is stopped and started for the distant past, again and again.
+TEST(TimerTest, MovedEarlierFiresAtOnce) {
+  ForEachMaxProcs([] {
+    RunOnGoroutine([] {
+      for (int i = 0; i < 250; ++i) {
+        Stopwatch watch;
+        watch.timer.Start(Instant::Now() + absl::Hours(1));
+        int runs = 0;
+        for (int j = 0; j < 10; ++j) {
+          if (!watch.timer.Stop()) {
+            // It fired after the last Start(), perhaps at this moment.
+            if (j > 0) ++runs;
+            watch.WaitFor(runs);
+          }
+          watch.timer.Start(Instant());
+        }
+        const Instant start = Instant::Now();
+        watch.WaitFor(runs + 1);
+        ASSERT_LT(Instant::Now() - start, absl::Seconds(8));
+      }
+    });
+  });
+}
+
+// Many timers, armed from everywhere, in any order; the Ps come and go meanwhile.
+TEST(TimerTest, NoneIsLostWhilePsComeAndGo) {
+  for (const bool delays : {false, true}) {
+    if (delays) internal::EnableRandomDelays(11);
+    std::atomic<bool> done{false};
+    std::thread changer([&] {
+      std::mt19937 random(1);
+      while (!done.load()) {
+        SetMaxProcs(1 + static_cast<int>(random() % 6));
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
+      }
+    });
+    for (int round = 0; round < 20; ++round) {
+      std::vector<std::unique_ptr<Stopwatch>> watches;
+      for (int i = 0; i < 200; ++i) watches.push_back(std::make_unique<Stopwatch>());
+      auto arm = [&](size_t from) {
+        std::mt19937 random(static_cast<unsigned>(from));
+        for (size_t i = from; i < watches.size(); i += 2) {
+          watches[i]->timer.Start(Instant::Now() + absl::Microseconds(random() % 10'000));
+          if (i % 16 == 0) Yield();
+        }
+      };
+      Go([&] { arm(0); });
+      arm(1);
+      ASSERT_TRUE(Eventually([&] {
+        for (const auto& watch : watches) {
+          if (watch->runs.load() == 0) return false;
+        }
+        return true;
+      })) << "a timer did not fire, round "
+          << round;
+    }
+    done.store(true);
+    changer.join();
+    internal::SetDelayHook(nullptr);
+    SetMaxProcs(2);
+  }
+}
+
+// The P goes whose timer it is, while all threads sleep, one of them until some later time.
+TEST(TimerTest, TimersOfAPThatGoesAreNotForgotten) {
+  for (int i = 0; i < 200; ++i) {
+    SetMaxProcs(4);
+    std::atomic<int> fired{0};
+    for (int g = 0; g < 4; ++g) {
+      Go([&, g] {
+        Sleep(absl::Microseconds(300 + 100 * g));
+        fired.fetch_add(1);
+      });
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(i % 7 * 50));
+    SetMaxProcs(1);
+    // Nobody else touches the scheduler, which would hide a timer that was overlooked.
+    const Instant limit = Instant::Now() + absl::Seconds(20);
+    while (fired.load() < 4 && Instant::Now() < limit) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    ASSERT_EQ(fired.load(), 4) << "round " << i;
+  }
+}
+
+// SC-12's point: a P that is busy with short work does not starve timers.
+TEST(TimerTest, BusyGoroutinesDoNotStarveTimers) {
+  ForEachMaxProcs([] {
+    RunOnGoroutine([] {
+      std::atomic<bool> done{false};
+      std::atomic<int> left{2 * MaxProcs()};
+      for (int i = 0; i < 2 * MaxProcs(); ++i) {
+        Go([&] {
+          while (!done.load()) Yield();
+          left.fetch_sub(1);
+        });
+      }
+      const Instant start = Instant::Now();
+      Sleep(absl::Milliseconds(10));
+      EXPECT_LT(Instant::Now() - start, absl::Seconds(10));
+      done.store(true);
+      while (left.load() > 0) Yield();
+    });
+  });
+}
+
+}  // namespace
+}  // namespace weft
