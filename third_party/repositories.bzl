@@ -44,11 +44,11 @@ _COMMON_ATTRS = {
 def _system_or_archive_impl(rctx):
     if _use_system(rctx):
         rctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % rctx.name)
-        rctx.symlink(rctx.attr.system_build_file, "BUILD.bazel")
+        rctx.file("BUILD.bazel", rctx.read(rctx.attr.system_build_file), executable = False)
     else:
         _download(rctx)
         if rctx.attr.archive_build_file:
-            rctx.symlink(rctx.attr.archive_build_file, "BUILD.bazel")
+            rctx.file("BUILD.bazel", rctx.read(rctx.attr.archive_build_file), executable = False)
 
 system_or_archive = repository_rule(
     implementation = _system_or_archive_impl,
@@ -333,7 +333,7 @@ filegroup(
     srcs = ["lcov_merger.py"],
 )
 """)
-    rctx.symlink(rctx.attr.merger, "lcov_merger.py")
+    rctx.file("lcov_merger.py", rctx.read(rctx.attr.merger))
 
 coverage_tools_repository = repository_rule(
     implementation = _coverage_tools_repository_impl,
