@@ -159,9 +159,9 @@ TEST_P(SelectConformance, SE08_OperandsAreEvaluatedOnceInOrder) {
       order.push_back(n);
       return n;
     };
-    const int chosen = Select{channel(1, Chan<int>()).OnRecv(),
-                              channel(2, Chan<int>()).OnSend(operand(3)),
-                              channel(4, a).OnRecv(), Default([] {})};
+    const int chosen =
+        Select{channel(1, Chan<int>()).OnRecv(), channel(2, Chan<int>()).OnSend(operand(3)),
+               channel(4, a).OnRecv(), Default([] {})};
     EXPECT_EQ(order, (std::vector<int>{1, 2, 3, 4}));
     EXPECT_EQ(chosen, 2);
   });
@@ -227,9 +227,8 @@ TEST_P(SelectConformance, SE12_ReadyCasesArePreferredToDefault) {
       EXPECT_EQ(Select(closed.OnRecv([](std::optional<int> v) { EXPECT_FALSE(v.has_value()); }),
                        Default(not_default)),
                 0);
-      EXPECT_EQ(Select(closed.OnSend(1, [](bool sent) { EXPECT_FALSE(sent); }),
-                       Default(not_default)),
-                0);
+      EXPECT_EQ(
+          Select(closed.OnSend(1, [](bool sent) { EXPECT_FALSE(sent); }), Default(not_default)), 0);
       // Nothing is ready: nil, empty, full, nobody on the other side.
       c.Send(1);
       Chan<int> unbuffered(0);
@@ -404,8 +403,8 @@ TEST(SelectConformanceGoroutines, SE20_LeavingAQueueTakesConstantTime) {
   });
 }
 
-// SE-21: locals of the caller that a waiting select will write to, on a stack that grows meanwhile and
-// before.
+// SE-21: locals of the caller that a waiting select will write to, on a stack that grows meanwhile
+// and before.
 __attribute__((noinline)) int UseStack(int depth) {
   volatile char frame[1024];
   frame[0] = static_cast<char>(depth);
