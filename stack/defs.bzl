@@ -43,21 +43,22 @@ _WARNINGS = [
     "-Wframe-larger-than=262144",
 ]
 
-# Headers of libraries that are built from their source do not lie where the compiler expects the
-# system's, and their warnings are not ours. (GCC has no such flag.)
-_CLANG_WARNINGS = select({
+_COMPILER_WARNINGS = select({
+    # Headers of libraries that are built from their source do not lie where the compiler expects
+    # the system's, and their warnings are not ours. (GCC has no such flag.)
     _label("clang"): ["-Wthread-safety"] + [
         "--system-header-prefix=" + prefix
         for prefix in ("absl/", "benchmark/", "boost/", "gmock/", "gtest/")
     ],
-    "//conditions:default": [],
+    # GCC takes `if (x) EXPECT_EQ(a, b);` for a mistake. Clang finds the real ones.
+    "//conditions:default": ["-Wno-dangling-else"],
 })
 
 def _weft_cc(rule, kwargs):
     warnings = kwargs.pop("warnings_as_errors", True)
     copts = ["-fno-omit-frame-pointer"] + _STACK_COPTS
     if warnings:
-        copts = copts + _WARNINGS + _CLANG_WARNINGS
+        copts = copts + _WARNINGS + _COMPILER_WARNINGS
     kwargs["copts"] = copts + kwargs.pop("copts", [])
     kwargs["deps"] = kwargs.pop("deps", []) + [_label("runtime_flags")] + [_SPLIT_STACK_RUNTIME]
     rule(**kwargs)
