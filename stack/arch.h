@@ -52,6 +52,16 @@ inline MachineState InterruptedState(const ucontext_t& context) {
           static_cast<uintptr_t>(registers[REG_RBP])};
 }
 
+// Whether the bytes before `end`, kLongestCall of which can be read, are a call instruction: E8
+// with an offset, or FF /2 in one of the lengths that compilers use.
+inline constexpr int kLongestCall = 7;
+inline bool EndsInCall(const unsigned char* end) {
+  const auto indirect = [end](int length) {
+    return end[-length] == 0xff && (end[1 - length] & 0x38) == 0x10;
+  };
+  return end[-5] == 0xe8 || indirect(2) || indirect(3) || indirect(6) || indirect(7);
+}
+
 // The word that split-stack prologues compare the stack pointer with (__private_ss in glibc's
 // thread control block). This thread's own: another thread may store to it to have the next
 // prologue call __morestack. Inlined even when nothing is, as its own prologue would look at the

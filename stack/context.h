@@ -88,8 +88,8 @@ extern "C" {
 // The assembly: Switch() is how to call it.
 void weft_switch(Context* from, Context* to);
 
-// The context that this thread runs: the last one that a switch went to, null before the first.
-// __morestack and the fault handler find their goroutine's stack by it.
+// The made context that this thread runs, null on the thread's own stack. __morestack and the fault
+// handler find their goroutine's stack by it.
 extern thread_local constinit Context* weft_current_context
     __attribute__((tls_model("initial-exec")));
 }

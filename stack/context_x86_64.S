@@ -1,7 +1,7 @@
 // The context switch on x86-64 System V. See context.h for what it exchanges.
 //
-// It ends in `pop; jmp` where a function would end in `ret`: the processor predicts a ret to go
-// where the latest call came from, which after a switch is always wrong.
+// It ends in `pop; jmp` where a function would end in `ret`, unless both sides called it from the
+// same place: the processor predicts a ret to go where the latest call came from.
 
 #include "stack/context_layout.h"
 #include "stack/mode.h"
@@ -48,7 +48,10 @@ weft_switch:
         // once the guard is the new one, the current context must be too, for __morestack to see
         // that the handler is not on its stack.
         movq    weft_current_context@gottpoff(%rip), %rax
-        movq    %rsi, %fs:(%rax)
+        xorl    %edx, %edx
+        cmpq    $0, WEFT_CONTEXT_STACK_HI(%rsi)
+        cmovneq %rsi, %rdx
+        movq    %rdx, %fs:(%rax)
 #if WEFT_HAS_PINNED_STACK
         movq    __safestack_unsafe_stack_ptr@gottpoff(%rip), %rax
         movq    %fs:(%rax), %rcx
@@ -90,6 +93,14 @@ weft_switch:
         popq    %rbp
         .cfi_adjust_cfa_offset -8
         .cfi_restore %rbp
+        // Back to the same place in the code as the one that called? Then ret: the prediction holds,
+        // and so do those of the returns that follow, where both came there the same way.
+        movq    WEFT_CONTEXT_SP(%rdi), %rax
+        movq    48(%rax), %rax
+        cmpq    %rax, (%rsp)
+        jne     .Lelsewhere
+        ret
+.Lelsewhere:
         popq    %rcx
         .cfi_adjust_cfa_offset -8
         .cfi_register %rip, %rcx

@@ -13,11 +13,17 @@
 #define WEFT_STACK_MORESTACK_H_
 
 #include <atomic>
+#include <cstdint>
 
 #include "stack/arch.h"
 #include "stack/context.h"
 
 namespace weft::stack {
+
+// What to store in a thread's guard word to have its next prologue call __morestack: above every
+// address, for prologues, which compare without sign, and for variable-sized frames, which compare
+// with one.
+inline constexpr uintptr_t kGuardRequest = INT64_MAX;
 
 // A function was about to extend the stack of `context` past its limit.
 struct StackLimitReached {

@@ -24,15 +24,15 @@ TEST(MorestackTest, ThatOfLibgccIsNotLinked) { EXPECT_EQ(&__generic_morestack, n
 
 #if WEFT_HAS_GUARD_WORD
 
-// What a scheduler stores there to be asked: every prologue finds the stack too low.
-constexpr uintptr_t kPoison = ~uintptr_t{0};
-
-// Each function below is called with the guard word poisoned, and so through __morestack.
+// Each function below is called with a request in the guard word, and so through __morestack.
 
 __attribute__((noinline)) double TakeMany(int a, int64_t b, const char* c, double d, float e, int f,
                                           int64_t g, int h, double i, double j, double k, double l,
                                           double m, double n, int64_t o, double p) {
-  return a + static_cast<double>(b) * 2 + c[0] + d * 3 + e * 5 + f * 7 +
+  // A leaf without a frame is not checked.
+  volatile char frame[64];
+  frame[0] = 0;
+  return frame[0] + a + static_cast<double>(b) * 2 + c[0] + d * 3 + e * 5 + f * 7 +
          static_cast<double>(g) * 11 + h * 13 + i * 17 + j * 19 + k * 23 + l * 29 + m * 31 +
          n * 37 + static_cast<double>(o) * 41 + p * 43;
 }
@@ -45,7 +45,7 @@ __attribute__((noinline)) Large Double(Large in) {
   return in;
 }
 
-// A variadic definition, which clang has only without a prologue's check; its callees have one.
+// Clang has no check in variadic functions, and has to be told; GCC's expect something of it.
 #if defined(__clang__)
 __attribute__((no_split_stack))
 #endif
@@ -59,7 +59,7 @@ SumOf(int count, ...) {
   return sum;
 }
 
-TEST(MorestackTest, APoisonedGuardWordIsPutBackAndNothingIsLost) {
+TEST(MorestackTest, ARequestIsTakenOutOfTheGuardWordAndNothingIsLost) {
   double sum = 0;
   double variadic = 0;
   Large large{};
@@ -68,12 +68,12 @@ TEST(MorestackTest, APoisonedGuardWordIsPutBackAndNothingIsLost) {
   SlotCache cache;
   Task task(cache, [&](Task& self) {
     guard = self.context().guard;
-    *GuardWord() = kPoison;
+    *GuardWord() = kGuardRequest;
     sum = TakeMany(1, 2, "A", 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     after = *GuardWord();
-    *GuardWord() = kPoison;
+    *GuardWord() = kGuardRequest;
     large = Double({{1, 2, 3, 4, 5, 6, 7, 8, 9}});
-    *GuardWord() = kPoison;
+    *GuardWord() = kGuardRequest;
     variadic = SumOf(10, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0);
   });
   while (task.Resume()) {
@@ -86,7 +86,7 @@ TEST(MorestackTest, APoisonedGuardWordIsPutBackAndNothingIsLost) {
 }
 
 __attribute__((noinline)) int ThrowOrAdd(int depth) {
-  *GuardWord() = kPoison;
+  *GuardWord() = kGuardRequest;
   if (depth == 0) throw std::runtime_error("thrown");
   return ThrowOrAdd(depth - 1) + 1;
 }
@@ -104,10 +104,13 @@ TEST(MorestackTest, ExceptionsPassThroughFramesThatEnteredByIt) {
 }
 
 // Calls that need more than any guard that the handler's stack could satisfy by chance.
+volatile int calls = 0;
 __attribute__((noinline)) int Deep(int n) {
   volatile char frame[300];
-  frame[0] = static_cast<char>(n);
-  return n == 0 ? frame[0] : Deep(n - 1) + 1;
+  frame[0] = 0;
+  const int depth = n == 0 ? frame[0] : Deep(n - 1) + 1;
+  calls = calls + 1;  // after the call, so that it is no loop
+  return depth;
 }
 
 int handled = 0;
@@ -148,12 +151,12 @@ TEST(MorestackTest, AHandlerOnAnAlternateStackIsLeftAlone) {
   for (uintptr_t where : {uintptr_t{0x10000000}, uintptr_t{0x7ffd00000000}}) {
     SignalStackAt signal_stack(where);
     if (!signal_stack.mapped()) continue;
-    for (bool poisoned : {false, true}) {
+    for (bool requested : {false, true}) {
       handled = 0;
       uintptr_t after = 0;
       SlotCache cache;
       Task task(cache, [&](Task&) {
-        if (poisoned) *GuardWord() = kPoison;
+        if (requested) *GuardWord() = kGuardRequest;
         raise(SIGUSR1);
         after = *GuardWord();
       });
@@ -161,19 +164,64 @@ TEST(MorestackTest, AHandlerOnAnAlternateStackIsLeftAlone) {
       }
       EXPECT_EQ(handled, 10);
       // The request was the goroutine's, and is for it to find.
-      EXPECT_EQ(after, poisoned ? kPoison : reinterpret_cast<uintptr_t>(task.context().guard));
+      EXPECT_EQ(after,
+                requested ? kGuardRequest : reinterpret_cast<uintptr_t>(task.context().guard));
     }
   }
   sigaction(SIGUSR1, &previous, nullptr);
 }
 
 TEST(MorestackTest, OffAGoroutineItReturnsAtOnce) {
-  *GuardWord() = kPoison;
+  *GuardWord() = kGuardRequest;
   const int depth = Deep(10);
   const uintptr_t after = *GuardWord();
   *GuardWord() = 0;
   EXPECT_EQ(depth, 10);
-  EXPECT_EQ(after, kPoison);
+  EXPECT_EQ(after, kGuardRequest);
+}
+
+// The beginning of a function as gold and lld rewrite it; rdi is the size of its frame.
+extern "C" int weft_test_non_split(size_t frame);
+asm(R"(
+        .text
+        .type weft_test_non_split, @function
+weft_test_non_split:
+        .cfi_startproc
+        movq %rdi, %r10
+        xorl %r11d, %r11d
+        call __morestack_non_split
+        ret
+        movl $1, %eax
+        ret
+        .cfi_endproc
+        .size weft_test_non_split, . - weft_test_non_split
+)");
+
+TEST(MorestackTest, RewrittenProloguesGoOnToo) {
+  // Off a goroutine, however large.
+  EXPECT_EQ(weft_test_non_split(64), 1);
+  EXPECT_EQ(weft_test_non_split(size_t{1} << 40), 1);
+  int with_room = 0;
+  int requested = 0;
+  uintptr_t after = 0;
+  RunOnSlot([&] {
+    with_room = weft_test_non_split(64);
+    *GuardWord() = kGuardRequest;
+    requested = weft_test_non_split(64);
+    after = *GuardWord();
+  });
+  EXPECT_EQ(with_room, 1);
+  EXPECT_EQ(requested, 1);
+  EXPECT_NE(after, kGuardRequest);
+}
+
+TEST(MorestackDeathTest, RewrittenProloguesMeetTheLimitToo) {
+  EXPECT_EXIT(
+      {
+        InstallOverflowHandler();
+        RunOnSlot([] { weft_test_non_split(size_t{2} << 30); });
+      },
+      testing::ExitedWithCode(2), "fatal error: stack overflow");
 }
 
 // Ten arguments: some go through the stack, right below what the array got.
@@ -191,15 +239,15 @@ __attribute__((noinline)) int64_t Sum(volatile int64_t* array, int64_t n, int64_
 #define MACHINE_STACK
 #endif
 
-// A variable-length array on the machine stack, made while the guard word is poisoned.
+// A variable-length array on the machine stack, made while there is a request in the guard word.
 MACHINE_STACK __attribute__((noinline)) int64_t UseArray(int64_t n, bool* aligned) {
   int64_t total = 0;
   for (int round = 1; round <= 3; ++round) {
-    *GuardWord() = kPoison;
+    *GuardWord() = kGuardRequest;
     auto* array = static_cast<volatile int64_t*>(__builtin_alloca(n * sizeof(int64_t)));
     *aligned = *aligned && reinterpret_cast<uintptr_t>(array) % 16 == 0;
     for (int64_t i = 0; i < n; ++i) array[i] = round;
-    *GuardWord() = kPoison;
+    *GuardWord() = kGuardRequest;
     total += Sum(array, n, 1, 1, 1, 1, 1, 1, 1, 1);
     // What the call's own arguments and frame may not have written over.
     for (int64_t i = 0; i < n; ++i) total += array[i] == round ? 0 : 1000000;
@@ -207,7 +255,7 @@ MACHINE_STACK __attribute__((noinline)) int64_t UseArray(int64_t n, bool* aligne
   return total;
 }
 
-TEST(MorestackTest, VariableArraysGetRoomUnderAPoisonedGuardWord) {
+TEST(MorestackTest, VariableArraysGetRoomUnderARequest) {
   for (int64_t n : {1, 2, 7, 100, 1001}) {
     int64_t total = 0;
     bool aligned = true;

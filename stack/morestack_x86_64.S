@@ -14,6 +14,9 @@
 // What a callee that is not instrumented may need without asking.
 #define NON_SPLIT_ROOM 0x4000
 
+// The bytes of `lea 0x18(%rbp), %r11`.
+#define GCC_VARIADIC_LEA 0x185d8d4c
+
         .text
 
         .globl  __morestack
@@ -41,9 +44,24 @@ __morestack:
         subq    %r10, %rax
         movq    %rax, %fs:0x70
 .Lgo_on:
+        // GCC's variadic functions expect to be called from here, with rbp a frame from which they
+        // find the arguments on their caller's stack: what would be executed next is
+        //     lea 0x18(%rbp), %r11
+        // They stay where they are, so that is done here, correctly, and skipped there.
+        movq    8(%rsp), %rax
+        cmpl    $GCC_VARIADIC_LEA, 1(%rax)
+        je      .Lvariadic
         popq    %rax
         .cfi_adjust_cfa_offset -8
         addq    $1, (%rsp)
+        ret
+
+        .cfi_adjust_cfa_offset 8
+.Lvariadic:
+        leaq    24(%rsp), %r11
+        popq    %rax
+        .cfi_adjust_cfa_offset -8
+        addq    $5, (%rsp)
         ret
 
         .cfi_adjust_cfa_offset 8
@@ -76,7 +94,10 @@ __morestack_non_split:
         jc      2f
         cmpq    %rax, %rsp
         jb      2f
-1:      popq    %rax
+1:      movq    8(%rsp), %rax
+        cmpl    $GCC_VARIADIC_LEA, 1(%rax)
+        je      2f
+        popq    %rax
         .cfi_adjust_cfa_offset -8
         addq    $1, (%rsp)
         ret

@@ -50,6 +50,13 @@ Bounds BoundsOf(uintptr_t sp) {
   return {sp, sp + kThreadStack, false};
 }
 
+// Copies memory that may not be there.
+bool TryRead(uintptr_t address, void* to, size_t size) {
+  iovec local = {to, size};
+  iovec remote = {reinterpret_cast<void*>(address), size};
+  return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
+}
+
 struct Frame {
   uintptr_t caller_fp;
   uintptr_t return_address;
@@ -59,15 +66,11 @@ struct Frame {
 __attribute__((no_sanitize("address", "thread"))) bool ReadFrame(uintptr_t fp, const Bounds& bounds,
                                                                  Frame& frame) {
   if (fp % sizeof(void*) != 0 || fp < bounds.lo || fp > bounds.hi - sizeof(Frame)) return false;
-  if (bounds.readable) {
-    const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp);
-    frame.caller_fp = words[0];
-    frame.return_address = words[1];
-    return true;
-  }
-  iovec to = {&frame, sizeof frame};
-  iovec from = {reinterpret_cast<void*>(fp), sizeof frame};
-  return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == static_cast<ssize_t>(sizeof frame);
+  if (!bounds.readable) return TryRead(fp, &frame, sizeof frame);
+  const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp);
+  frame.caller_fp = words[0];
+  frame.return_address = words[1];
+  return true;
 }
 
 // The innermost and the outermost frames of a walk, however deep: what Go prints.
@@ -159,6 +162,22 @@ void PrintFrames(Writer& out, const MachineState& from, uintptr_t caller_pc, con
       [&](size_t elided) { out.Text("...").Decimal(elided).Text(" frames elided...\n"); });
 }
 
+// A function that calls no other may have made no frame when it faulted: its return address is on
+// top of the stack then. That word counts as one if it differs from that of the innermost frame and
+// what is before it is a call. (A leftover in an uninitialized local may look the same; a frame too
+// many in such a trace does less harm than the missing caller.)
+uintptr_t CallerOfLeaf(const MachineState& state) {
+  uintptr_t word = 0;
+  Frame frame;
+  std::array<unsigned char, kLongestCall> before;
+  if (!TryRead(state.sp, &word, sizeof word) || !TryRead(state.fp, &frame, sizeof frame) ||
+      word == frame.return_address ||
+      !TryRead(word - before.size(), before.data(), before.size())) {
+    return 0;
+  }
+  return EndsInCall(before.data() + before.size()) ? word : 0;
+}
+
 void PrintHeader(int fd) {
   // Acquire: with SetTraceHooks().
   if (auto* header = header_hook.load(std::memory_order_acquire); header != nullptr) {
@@ -216,6 +235,7 @@ __attribute__((noinline)) void PrintCurrentTrace(int fd) {
 }
 
 void PrintInterruptedTrace(int fd, const MachineState& state, uintptr_t caller_pc) {
+  if (caller_pc == 0) caller_pc = CallerOfLeaf(state);
   PrintHeader(fd);
   {
     Writer out(fd);

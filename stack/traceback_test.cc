@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <functional>
-#include <regex>
 #include <string>
 #include <thread>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "stack/internal/task.h"
 
@@ -34,6 +34,13 @@ __attribute__((noinline)) void PauseHere(Task& task) {
 
 namespace {
 
+using testing::ContainsRegex;
+using testing::MatchesRegex;
+
+// Nothing comes after the function that the context was made with; a sanitizer puts its own there.
+constexpr char kEndsInBase[] =
+    "Task::Run\\(\\.\\.\\.\\)\n\t[^\n]*\n([^\n]*SanitizedEntry[^\n]*\n[^\n]*\n)?$";
+
 // What print(fd) writes.
 std::string Output(const std::function<void(int)>& print) {
   int ends[2];
@@ -58,27 +65,24 @@ int CountOf(const std::string& text, const std::string& what) {
 
 TEST(TracebackTest, PrintsFunctionsAndTheirModules) {
   const std::string text = Output([](int fd) { PrintFromDeep(fd, 2); });
-  EXPECT_TRUE(std::regex_search(text, std::regex("^thread [0-9]+ \\[running\\]:\n"
-                                                 "weft::stack::PrintFromHere\\(\\.\\.\\.\\)\n"
-                                                 "\t/[^\n]*traceback_test \\+0x[0-9a-f]+\n"
-                                                 "weft::stack::PrintFromDeep\\(\\.\\.\\.\\)\n")))
-      << text;
+  EXPECT_THAT(text, ContainsRegex("^thread [0-9]+ \\[running\\]:\n"
+                                  "weft::stack::PrintFromHere\\(\\.\\.\\.\\)\n"
+                                  "\t/[^\n]*traceback_test \\+0x[0-9a-f]+\n"
+                                  "weft::stack::PrintFromDeep\\(\\.\\.\\.\\)\n"));
   EXPECT_EQ(CountOf(text, "PrintFromDeep(...)"), 3) << text;
 }
 
 TEST(TracebackTest, WorksOnAGoroutineUpToItsBase) {
   const std::string text = Output([](int fd) { RunOnSlot([fd] { PrintFromDeep(fd, 1); }); });
   EXPECT_EQ(CountOf(text, "PrintFromDeep(...)"), 2) << text;
-  EXPECT_TRUE(std::regex_search(text, std::regex("Task::Run\\(\\.\\.\\.\\)\n\t[^\n]*\n$"))) << text;
+  EXPECT_THAT(text, ContainsRegex(kEndsInBase));
 }
 
 TEST(TracebackTest, LeavesOutTheMiddleOfADeepStack) {
   const std::string text =
       Output([](int fd) { RunOnSlot([fd] { PrintFromDeep(fd, 1000); }, SizeClass::k1MiB); });
   EXPECT_EQ(CountOf(text, "(...)\n"), 100) << text;
-  EXPECT_TRUE(
-      std::regex_search(text, std::regex("\n\\.\\.\\.9[0-9][0-9] frames elided\\.\\.\\.\n")))
-      << text;
+  EXPECT_THAT(text, ContainsRegex("\n\\.\\.\\.9[0-9][0-9] frames elided\\.\\.\\.\n"));
 }
 
 TEST(TracebackTest, ShowsWhereAContextWasLeft) {
@@ -86,8 +90,8 @@ TEST(TracebackTest, ShowsWhereAContextWasLeft) {
   Task task(cache, [](Task& self) { PauseHere(self); });
   task.Resume();
   const std::string text = Output([&](int fd) { PrintTrace(fd, task.context()); });
-  EXPECT_TRUE(std::regex_search(text, std::regex("PauseHere\\(\\.\\.\\.\\)\n"))) << text;
-  EXPECT_TRUE(std::regex_search(text, std::regex("Task::Run\\(\\.\\.\\.\\)\n\t[^\n]*\n$"))) << text;
+  EXPECT_THAT(text, ContainsRegex("PauseHere\\(\\.\\.\\.\\)\n"));
+  EXPECT_THAT(text, ContainsRegex(kEndsInBase));
   EXPECT_EQ(CountOf(text, "goroutine"), 0) << text;
   task.Resume();
 }
@@ -98,11 +102,11 @@ TEST(TracebackTest, AContextThatNeverRanHasNoFrames) {
 
 TEST(TracebackTest, NamesTheCreator) {
   const void* pc = reinterpret_cast<const char*>(&PauseHere) + 1;
-  EXPECT_TRUE(std::regex_match(
-      Output([&](int fd) { PrintCreationSite(fd, pc, 12); }),
-      std::regex("created by weft::stack::PauseHere in goroutine 12\n\t/[^\n]* \\+0x[0-9a-f]+\n")));
-  EXPECT_TRUE(std::regex_search(Output([&](int fd) { PrintCreationSite(fd, pc, 0); }),
-                                std::regex("^created by weft::stack::PauseHere\n")));
+  EXPECT_THAT(Output([&](int fd) { PrintCreationSite(fd, pc, 12); }),
+              MatchesRegex(
+                  "created by weft::stack::PauseHere in goroutine 12\n\t/[^\n]* \\+0x[0-9a-f]+\n"));
+  EXPECT_THAT(Output([&](int fd) { PrintCreationSite(fd, pc, 0); }),
+              ContainsRegex("^created by weft::stack::PauseHere\n"));
 }
 
 TEST(TracebackTest, HooksPrintHeaderAndTrailer) {
@@ -111,7 +115,7 @@ TEST(TracebackTest, HooksPrintHeaderAndTrailer) {
   const std::string text = Output([](int fd) { PrintFromHere(fd); });
   SetTraceHooks({});
   EXPECT_EQ(text.find("goroutine 5 [running]:\nweft::stack::PrintFromHere(...)\n"), 0u) << text;
-  EXPECT_TRUE(std::regex_search(text, std::regex("\ncreated by someone\n$"))) << text;
+  EXPECT_THAT(text, ContainsRegex("\ncreated by someone\n$"));
 }
 
 TEST(TracebackTest, AFramePointerThatIsNoneEndsTheTrace) {
@@ -129,7 +133,7 @@ TEST(TracebackTest, AFramePointerThatIsNoneEndsTheTrace) {
 TEST(TracebackTest, AnAddressWithoutASymbolIsPrintedAsSuch) {
   const std::string text =
       Output([&](int fd) { PrintInterruptedTrace(fd, {.pc = 0x10, .sp = 0, .fp = 0}); });
-  EXPECT_TRUE(std::regex_search(text, std::regex("\n0x10\\(\\.\\.\\.\\)\n\t\\? 0x10\n$"))) << text;
+  EXPECT_THAT(text, ContainsRegex("\n0x10\\(\\.\\.\\.\\)\n\t\\? 0x10\n$"));
 }
 
 }  // namespace
