@@ -1,5 +1,5 @@
-// For tests of what must work from goroutines and plain threads alike: the same test runs in several
-// worlds, which differ in what its tasks are.
+// For tests of what must work from goroutines and plain threads alike: the same test runs in
+// several worlds, which differ in what its tasks are.
 //
 //   class ChanTest : public weft::testing::WorldTest {};
 //   TEST_P(ChanTest, SendWakesReceiver) {
@@ -35,10 +35,10 @@ struct World {
 };
 
 inline auto Worlds() {
-  return ::testing::Values(World{World::TasksAre::kThreads, 1},
-                           World{World::TasksAre::kGoroutines, 1},
-                           World{World::TasksAre::kGoroutines, 2},
-                           World{World::TasksAre::kGoroutines, 4}, World{World::TasksAre::kBoth, 2});
+  return ::testing::Values(
+      World{World::TasksAre::kThreads, 1}, World{World::TasksAre::kGoroutines, 1},
+      World{World::TasksAre::kGoroutines, 2}, World{World::TasksAre::kGoroutines, 4},
+      World{World::TasksAre::kBoth, 2});
 }
 
 inline std::string WorldName(const ::testing::TestParamInfo<World>& info) {
@@ -75,7 +75,8 @@ class Tasks {
     };
     const World::TasksAre are = current_world.tasks;
     if (are == World::TasksAre::kThreads ||
-        (are == World::TasksAre::kBoth && next_is_thread_.fetch_xor(1, std::memory_order_relaxed))) {
+        (are == World::TasksAre::kBoth &&
+         next_is_thread_.fetch_xor(1, std::memory_order_relaxed))) {
       const std::lock_guard<std::mutex> lock(mutex_);
       threads_.emplace_back(std::move(task));
     } else {

@@ -1,0 +1,142 @@
+// Queues of waiters, found by the address of what they wait for.
+//
+// A Mutex or WaitGroup is one small atomic word. The queue of those who wait for it is here, in a
+// table that all share, and only while somebody waits. This has a second use: whoever unlocks
+// changes the word under the lock of the table's bucket, as its last access to the object. So the
+// object may be destroyed by whoever gets the lock next, which a queue inside it would not allow.
+//
+// The idea is Go's semaphore table and, in this form, F. Pizlo's ParkingLot (WebKit, 2015).
+//
+// Records live in the waiters' scratch memory (Waiter::Scratch). One is touched by its owner until
+// Park() queues it under the bucket's lock; then by whoever holds that lock; once taken from the
+// queue by the waker, whose last access is to store `token`; and then by its owner again.
+#ifndef WEFT_SCHED_SYNC_INTERNAL_PARKING_TABLE_H_
+#define WEFT_SCHED_SYNC_INTERNAL_PARKING_TABLE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "sched/clock.h"
+#include "sched/internal/lock.h"
+#include "sched/internal/thread.h"
+#include "sched/waiter.h"
+
+namespace weft::internal {
+
+struct ParkRecord {
+  const void* address;
+  ParkRecord* next;          // who waits for the same address
+  ParkRecord* last;          // of them; valid in the first
+  ParkRecord* next_address;  // the first record of another address; valid in the first
+  Waiter* waiter;
+  Instant since;
+  std::atomic<uint32_t> token;
+};
+static_assert(sizeof(ParkRecord) <= Waiter::kScratchBytes);
+
+class ABSL_LOCKABLE ParkingBucket {
+ public:
+  Lock lock;
+
+  // All under the lock.
+  void PushBack(ParkRecord* record);
+  void PushFront(ParkRecord* record);
+  // The first that waits for `address`, no longer queued; null: none.
+  ParkRecord* PopFront(const void* address);
+  // All of them, linked by `next`.
+  ParkRecord* PopAll(const void* address);
+  bool Has(const void* address) const { return *Find(address) != nullptr; }
+
+ private:
+  // The link to the first record of `address`, or to the null at the end.
+  ParkRecord* const* Find(const void* address) const;
+  ParkRecord** Find(const void* address) {
+    return const_cast<ParkRecord**>(static_cast<const ParkingBucket*>(this)->Find(address));
+  }
+
+  ParkRecord* first_ = nullptr;
+};
+
+ParkingBucket& BucketOf(const void* address);
+
+// Where a waiter that is served late, and so waits again, is queued.
+enum class ParkPlace { kBack, kFront };
+
+// What Park() returns where it has not waited; wakers give other tokens.
+inline constexpr uint32_t kNotParked = 0;
+
+// Waits for `address` until a waker gives it a token, which it returns; at once (kNotParked) where
+// `still_wanted()`, called under the bucket's lock, is false. `since` is when the wait began.
+template <typename StillWanted>
+uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason reason,
+              StillWanted still_wanted) {
+  RuntimeSection section;
+  Waiter* self = Waiter::Current();
+  auto* record = static_cast<ParkRecord*>(self->Scratch(sizeof(ParkRecord)));
+  ParkingBucket& bucket = BucketOf(address);
+  bucket.lock.Acquire();
+  if (!still_wanted()) {
+    bucket.lock.Release();
+    return kNotParked;
+  }
+  record->address = address;
+  record->waiter = self;
+  record->since = since;
+  record->token.store(0, std::memory_order_relaxed);
+  if (place == ParkPlace::kBack) {
+    bucket.PushBack(record);
+  } else {
+    bucket.PushFront(record);
+  }
+  bucket.lock.Release();
+  for (;;) {
+    self->Park(reason);
+    // Acquire: pairs with the release in Wake().
+    if (const uint32_t token = record->token.load(std::memory_order_acquire); token != 0) {
+      return token;
+    }
+  }
+}
+
+// Ends the wait of a record that was taken from its queue.
+inline void Wake(ParkRecord* record, uint32_t token) {
+  Waiter* waiter = record->waiter;
+  record->token.store(token, std::memory_order_release);
+  waiter->Unpark();
+}
+
+// Takes the first waiter for `address` and gives it the token that `decide(record, more)` returns.
+// `decide` is called under the bucket's lock, with null where nobody waits, and with whether others
+// wait behind; it is the place to change the word at `address` for the last time.
+template <typename Decide>
+void UnparkOne(const void* address, Decide decide) {
+  RuntimeSection section;
+  ParkingBucket& bucket = BucketOf(address);
+  bucket.lock.Acquire();
+  ParkRecord* record = bucket.PopFront(address);
+  const uint32_t token = decide(record, record != nullptr && bucket.Has(address));
+  bucket.lock.Release();
+  if (record != nullptr) Wake(record, token);
+}
+
+// Wakes all who wait for `address`, with `token`, after `decide()` under the bucket's lock.
+template <typename Decide>
+void UnparkAll(const void* address, uint32_t token, Decide decide) {
+  RuntimeSection section;
+  ParkingBucket& bucket = BucketOf(address);
+  bucket.lock.Acquire();
+  decide();
+  ParkRecord* record = bucket.PopAll(address);
+  bucket.lock.Release();
+  while (record != nullptr) {
+    ParkRecord* next = record->next;
+    Wake(record, token);
+    record = next;
+  }
+}
+
+}  // namespace weft::internal
+
+#endif  // WEFT_SCHED_SYNC_INTERNAL_PARKING_TABLE_H_

@@ -1,0 +1,130 @@
+#include "sched/sync/wait_group.h"
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "gtest/gtest.h"
+#include "sched/goroutine.h"
+#include "sched/sync/testing.h"
+
+namespace weft {
+namespace {
+
+using testing::Tasks;
+
+class WaitGroupTest : public testing::WorldTest {};
+INSTANTIATE_TEST_SUITE_P(, WaitGroupTest, testing::Worlds(), testing::WorldName);
+
+TEST_P(WaitGroupTest, SY09_TwoPhaseBarrierIsReusable) {
+  Run([] {
+    constexpr int kTasks = 16;
+    WaitGroup first;
+    WaitGroup second;
+    for (int round = 0; round < 8; ++round) {
+      first.Add(kTasks);
+      second.Add(kTasks);
+      std::atomic<int> exited{0};
+      Tasks tasks;
+      for (int i = 0; i < kTasks; ++i) {
+        tasks.Go([&] {
+          first.Done();
+          second.Wait();
+          exited.fetch_add(1);
+        });
+      }
+      first.Wait();
+      for (int i = 0; i < kTasks; ++i) {
+        EXPECT_EQ(exited, 0) << "released before the last Done";
+        second.Done();
+      }
+      tasks.Wait();
+      EXPECT_EQ(exited, kTasks);
+    }
+  });
+}
+
+TEST_P(WaitGroupTest, SY11_WritesOfTheTasksAreVisibleAfterWait) {
+  Run([] {
+    for (int round = 0; round < 1000; ++round) {
+      // On the heap: the last Done() must be through with it when Wait() returns.
+      auto group = std::make_unique<WaitGroup>();
+      std::array<int, 2> written{};
+      group->Add(1);
+      Tasks tasks;
+      tasks.Go([&, g = group.get()] {
+        written[0] = round;
+        g->Done();
+      });
+      group->Add(1);
+      tasks.Go([&, g = group.get()] {
+        written[1] = round;
+        g->Done();
+      });
+      group->Wait();
+      EXPECT_EQ(written[0], round);
+      EXPECT_EQ(written[1], round);
+      group.reset();
+    }
+  });
+}
+
+TEST_P(WaitGroupTest, WaitAtZeroReturnsAtOnce) {
+  Run([] {
+    WaitGroup group;
+    group.Wait();
+    group.Add(3);
+    group.Add(-3);
+    group.Wait();
+  });
+}
+
+TEST(WaitGroupDeathTest, SY10_NegativeCounterPanics) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        WaitGroup group;
+        group.Add(1);
+        group.Done();
+        group.Done();
+      },
+      ::testing::ExitedWithCode(2), "panic: sync: negative WaitGroup counter");
+}
+
+// SY-12: noticed now and then only, so it is tried until it is.
+TEST(WaitGroupDeathTest, SY12_AddConcurrentWithWaitPanics) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        // One adds from zero while others wait for zero.
+        for (int i = 0; i < 1'000'000; ++i) {
+          WaitGroup group;
+          std::atomic<int> here{0};
+          const auto meet = [&here] {
+            ++here;
+            while (here.load() != 3) {
+            }
+          };
+          group.Add(1);
+          std::thread waiter([&] {
+            meet();
+            group.Wait();
+          });
+          std::thread adder([&] {
+            meet();
+            group.Add(1);
+            group.Done();
+          });
+          meet();
+          group.Done();
+          waiter.join();
+          adder.join();
+        }
+      },
+      ::testing::ExitedWithCode(2),
+      "panic: sync: WaitGroup (misuse: Add called concurrently with Wait|is reused before previous "
+      "Wait has returned)");
+}
+
+}  // namespace
+}  // namespace weft
