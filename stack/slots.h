@@ -10,10 +10,9 @@
 //     ...
 //     weft::stack::Release(cache, slot);
 //
-// Sizes are of address space: memory is committed page by page as a stack first reaches it. A
-// touched slot costs, page tables included, about 5 KiB for the dense classes (4 of it the page)
-// and 12 KiB for kLarge, and 6.5 KiB more once its pinned stack is touched (4.6 with the dense
-// classes).
+// Sizes are of address space: memory is committed page by page as a stack first reaches it. A slot
+// whose first page is touched takes 5.0 to 5.4 KiB in the dense classes (4.1 and 0.9 to 1.3 of page
+// tables) and 14.9 in kLarge, and 4.0 more once its pinned stack is touched (slots_benchmark).
 #ifndef WEFT_STACK_SLOTS_H_
 #define WEFT_STACK_SLOTS_H_
 
