@@ -1,15 +1,20 @@
 #include "sched/fatal.h"
 
 #include <cxxabi.h>
+#include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "sched/internal/fatal_report.h"
+#include "sched/internal/thread.h"
+#include "sched/waiter.h"
 #include "stack/traceback.h"
 
 namespace weft {
@@ -21,12 +26,19 @@ bool ClaimFatalReport() {
 }
 
 void HangForReport() {
+  // A goroutine gives its P away meanwhile: what the first exception has to say may need one. Not
+  // where the runtime itself has failed, nor a thread that runs no goroutine: these just stop.
+  Thread* thread = ThisThread();
+  if (thread != nullptr && thread->in_runtime.load(std::memory_order_relaxed) == 0) {
+    for (Waiter* self = thread->waiter; self != nullptr;) self->Park(WaitReason::kNone);
+  }
   for (;;) pause();
 }
 
 void WriteReport(absl::string_view text) {
   while (!text.empty()) {
     const ssize_t n = write(STDERR_FILENO, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;
     text.remove_prefix(static_cast<size_t>(n));
   }
@@ -43,35 +55,55 @@ namespace {
   EndProcess();
 }
 
-// What the exception that is being handled has to say.
-std::string CurrentExceptionText() {
+std::string CurrentExceptionType() {
+  const std::type_info* type = abi::__cxa_current_exception_type();
+  if (type == nullptr) return "an exception of another language";
+  int status = 0;
+  char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
+  std::string text = absl::StrCat("(", status == 0 ? name : type->name(), ")");
+  std::free(name);
+  return text;
+}
+
+// What the exception that is being handled has to say. `ask`: by its what(), code of the user's.
+std::string CurrentExceptionText(bool ask) {
   try {
     throw;
   } catch (const std::exception& e) {
-    try {
-      return e.what();
-    } catch (...) {
-      return "panic while printing panic value: what() has thrown";
-    }
+    return ask ? e.what() : CurrentExceptionType();
   } catch (const char* text) {
     return text;
   } catch (const std::string& text) {
     return text;
   } catch (...) {
-    const std::type_info* type = abi::__cxa_current_exception_type();
-    if (type == nullptr) return "an exception of another language";
-    int status = 0;
-    char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
-    std::string text = absl::StrCat("(", status == 0 ? name : type->name(), ")");
-    std::free(name);
-    return text;
+    return CurrentExceptionType();
   }
 }
 
+// Who calls, whatever thread it is on.
+uintptr_t Self() {
+  const Thread* thread = ThisThread();
+  if (thread != nullptr && thread->waiter != nullptr) {
+    return reinterpret_cast<uintptr_t>(thread->waiter);
+  }
+  return static_cast<uintptr_t>(pthread_self());
+}
+
+// Who is about to report its exception.
+std::atomic<uintptr_t> asking{0};
+
 // Runs where the exception was thrown, with nothing unwound yet, so that the trace shows the throw.
 [[noreturn]] void Terminate() {
+  uintptr_t nobody = 0;
+  const uintptr_t self = Self();
+  if (!asking.compare_exchange_strong(nobody, self, std::memory_order_relaxed)) {
+    // Somebody else's exception was first, or this one comes from the what() of our own.
+    if (nobody != self) HangForReport();
+    Report("panic: ",
+           absl::StrCat("panic while printing panic value: ", CurrentExceptionText(/*ask=*/false)));
+  }
   if (std::current_exception() == nullptr) Report("fatal error: ", "std::terminate was called");
-  Report("panic: ", CurrentExceptionText());
+  Report("panic: ", CurrentExceptionText(/*ask=*/true));
 }
 
 }  // namespace

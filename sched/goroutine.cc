@@ -169,7 +169,7 @@ __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure
   g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
                                             : stack::SizeClassFor(options.stack_bytes);
   g->runtime_depth = 1;  // GoroutineEntry leaves
-  g->in_blocking_section = false;
+  g->blocking_sections = 0;
   g->closure = std::move(closure);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   Enqueue(g, Place::kNext);
@@ -195,7 +195,9 @@ void Yield() {
 
 void Sleep(absl::Duration duration) {
   if (duration <= absl::ZeroDuration()) return;
-  const Instant until = Instant::Now() + duration;
+  Instant until = Instant::Now() + duration;
+  // Even a sleep without end has a timer, and a program that sleeps is not deadlocked.
+  if (until.IsNever()) until = Instant::FromNanos(until.nanos() - 1);
   Waiter* self = Waiter::Current();
   while (Instant::Now() < until) self->ParkUntil(until, WaitReason::kSleep);
 }
@@ -226,12 +228,18 @@ uint64_t GoroutineId() {
 BlockingSection::BlockingSection(Expect expect) {
   G* g = internal::ThisG();
   if (g == nullptr) return;
+  // Counted before the entry: where that moves the goroutine, it arrives as what it is. Inside
+  // another section there may be nothing to hand on: a P that was taken is not given back.
+  if (g->blocking_sections++ > 0 &&
+      (expect == Expect::kShort ||
+       internal::ThisM()->p.load(std::memory_order_relaxed) == nullptr)) {
+    return;
+  }
   internal::RuntimeSection section;
   M* m = internal::ThisM();
   P* p = m->p.load(std::memory_order_relaxed);
   p->syscalltick.store(p->syscalltick.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);
-  g->in_blocking_section = true;
   g->status.store(internal::GStatus::kSyscall, std::memory_order_relaxed);
   m->blocking.store(true, std::memory_order_relaxed);
   if (expect == Expect::kLong) {
@@ -246,8 +254,9 @@ BlockingSection::BlockingSection(Expect expect) {
 BlockingSection::~BlockingSection() {
   G* g = internal::ThisG();
   if (g == nullptr) return;
-  // Cleared first: the section's end may have to wait for a P, and then it no longer blocks.
-  g->in_blocking_section = false;
+  // An inner section ends and the outer one goes on. Else cleared first: the section's end may have
+  // to wait for a P, and then it no longer blocks.
+  if (--g->blocking_sections > 0) return;
   internal::ThisM()->blocking.store(false, std::memory_order_relaxed);
   internal::RuntimeSection section;
   g->status.store(internal::GStatus::kRunning, std::memory_order_relaxed);

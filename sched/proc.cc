@@ -100,6 +100,9 @@ M* PopIdleM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
 void* ThreadMain(void* arg) {
   M* m = static_cast<M*>(arg);
   prctl(PR_SET_NAME, "weft-m");
+  // Not that of whoever made this thread: the monitor blocks all signals, and goroutines must not find
+  // theirs blocked at random, nor hand that on to their children.
+  pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
   AcquireP(m, m->next_p);
   m->next_p = nullptr;
   RunScheduler(m);
@@ -583,6 +586,7 @@ Instant EarliestTimer() {
   Instant earliest = Instant::Never();
   const int count = sched.p_count.load(std::memory_order_acquire);
   for (int i = 0; i < count; ++i) {
+    WEFT_DELAY_POINT("proc.earliest_timer");
     const Instant at = sched.ps[i].load(std::memory_order_acquire)->timers.Earliest();
     if (at < earliest) earliest = at;
   }

@@ -45,6 +45,7 @@ std::once_flag start_once;
 
 void Start() {
   ApplyDebugSettings();
+  pthread_sigmask(SIG_SETMASK, nullptr, &sched.signal_mask);
   InitLease();
   goroutine_wait_ops = &kGoroutineWaitOps;
   InstallFatalHandlers();

@@ -102,6 +102,9 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   }
   // Work may have come while nobody was woken for it.
   WakeP();
+  // Whoever waits in the poller may have looked at the timers while one was on its way from a P that
+  // went to the one that has it now, and have seen it in neither.
+  if (const Instant earliest = EarliestTimer(); !earliest.IsNever()) WakePollerFor(earliest);
   LeaveRuntime();
   stop_lock.Release();
 }

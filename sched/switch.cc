@@ -30,11 +30,11 @@ void Arrive(M* m, P* p, G* g, bool inherits_slice) {
   if (g->slot == nullptr) GiveStack(p, g);
   g->m.store(m, std::memory_order_relaxed);
   g->wait_since.store(0, std::memory_order_relaxed);
-  g->status.store(g->in_blocking_section ? GStatus::kSyscall : GStatus::kRunning,
-                  std::memory_order_relaxed);
+  const bool blocking = g->blocking_sections > 0;
+  g->status.store(blocking ? GStatus::kSyscall : GStatus::kRunning, std::memory_order_relaxed);
   m->current.store(g, std::memory_order_relaxed);
   m->waiter = g;
-  m->blocking.store(g->in_blocking_section, std::memory_order_relaxed);
+  m->blocking.store(blocking, std::memory_order_relaxed);
   if (!inherits_slice) {
     p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);

@@ -9,6 +9,7 @@
 #define WEFT_SCHED_INTERNAL_RUNTIME_H_
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstdint>
@@ -66,7 +67,7 @@ struct G : Waiter {
   ExceptionState exceptions;
   std::atomic<M*> m{nullptr};  // who runs it
   std::atomic<WaitReason> wait_reason{WaitReason::kNone};
-  bool in_blocking_section = false;
+  int32_t blocking_sections = 0;  // open ones
 
   // --- the rest ---
   uint64_t id = 0;
@@ -186,6 +187,9 @@ struct Sched {
   std::atomic<int64_t> last_poll{1};
   // Until when that M waits; 0: not known yet.
   std::atomic<int64_t> poll_until{0};
+
+  // Of the thread that started the runtime; what all Ms made since run with.
+  sigset_t signal_mask = {};
 
   std::atomic<bool> started{false};
   std::atomic<bool> has_main{false};

@@ -59,6 +59,7 @@ void TimerHeap::MoveAllTo(TimerHeap& to) {
       // Timer::heap_ goes from this heap to the other with no null in between, and both locks are
       // held: a Stop() finds one or the other, and waits for it.
       Take(*timer);
+      WEFT_DELAY_POINT("timer.move");
       LockGuard to_guard(to.lock_);
       to.Insert(*timer, when);
     }

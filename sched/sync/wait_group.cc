@@ -52,7 +52,7 @@ void WaitGroup::Wait() {
                                          std::memory_order_acquire));
   WEFT_DELAY_POINT("wait_group.counted");
   internal::Park(this, internal::ParkPlace::kBack, Instant(), WaitReason::kWaitGroupWait,
-                 [this] { return state_.load(std::memory_order_relaxed) != 0; });
+                 [this] { return WaitersOf(state_.load(std::memory_order_relaxed)) != 0; });
   if (state_.load(std::memory_order_acquire) != 0) {
     Panic("sync: WaitGroup is reused before previous Wait has returned");
   }

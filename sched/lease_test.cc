@@ -1,0 +1,259 @@
+// BlockingSection and the lease behind it: a goroutine that blocks its thread holds nobody up.
+// Where the kernel refuses membarrier the same tests run again (lease_without_membarrier_test).
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "sched/clock.h"
+#include "sched/goroutine.h"
+#include "sched/internal/delay.h"
+#include "sched/snapshot.h"
+#include "sched/testing.h"
+#include "sched/waiter.h"
+
+namespace weft {
+namespace {
+
+using testing::Eventually;
+using testing::ForEachMaxProcs;
+using testing::RunOnGoroutine;
+
+class Pipe {
+ public:
+  Pipe() { EXPECT_EQ(pipe2(fds_, O_CLOEXEC), 0); }
+  ~Pipe() {
+    close(fds_[0]);
+    close(fds_[1]);
+  }
+  // Blocks the thread until Write().
+  void Read() {
+    char byte;
+    EXPECT_EQ(read(fds_[0], &byte, 1), 1);
+  }
+  void Write() { EXPECT_EQ(write(fds_[1], "x", 1), 1); }
+
+ private:
+  int fds_[2];
+};
+
+class LeaseTest : public ::testing::TestWithParam<BlockingSection::Expect> {};
+
+// The section is open until the others have done their work: with one P, only a P that was handed
+// on lets them.
+TEST_P(LeaseTest, OthersRunWhileOneBlocks) {
+  ForEachMaxProcs([] {
+    Pipe pipe;
+    std::atomic<bool> blocking{false};
+    std::atomic<bool> back{false};
+    Go([&] {
+      BlockingSection section(GetParam());
+      blocking.store(true);
+      pipe.Read();
+      back.store(true);
+    });
+    ASSERT_TRUE(Eventually([&] { return blocking.load(); }));
+    for (int i = 0; i < 20; ++i) {
+      RunOnGoroutine([] {
+        Yield();
+        Sleep(absl::Microseconds(10));
+      });
+    }
+    EXPECT_FALSE(back.load());
+    pipe.Write();
+    EXPECT_TRUE(Eventually([&] { return back.load(); }));
+  });
+}
+
+TEST_P(LeaseTest, AllBlockAtOnce) {
+  ForEachMaxProcs([] {
+    constexpr int kCount = 20;
+    Pipe pipe;
+    std::atomic<int> blocking{0};
+    std::atomic<int> left{kCount};
+    for (int i = 0; i < kCount; ++i) {
+      Go([&] {
+        {
+          BlockingSection section(GetParam());
+          blocking.fetch_add(1);
+          pipe.Read();
+        }
+        Yield();
+        left.fetch_sub(1);
+      });
+    }
+    // All of them are in the read at once, however few Ps there are.
+    ASSERT_TRUE(Eventually([&] { return blocking.load() == kCount; }));
+    for (int i = 0; i < kCount; ++i) pipe.Write();
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
+  });
+}
+
+// After an inner section the outer one still counts.
+TEST_P(LeaseTest, SectionsNest) {
+  ForEachMaxProcs([] {
+    Pipe pipe;
+    std::atomic<bool> blocking{false};
+    std::atomic<bool> back{false};
+    Go([&] {
+      BlockingSection outer(GetParam());
+      {
+        BlockingSection inner(BlockingSection::Expect::kShort);
+      }
+      {
+        BlockingSection inner(BlockingSection::Expect::kLong);
+      }
+      {
+        BlockingSection inner(BlockingSection::Expect::kLong);
+        {
+          BlockingSection innermost;
+        }
+      }
+      blocking.store(true);
+      pipe.Read();
+      back.store(true);
+    });
+    ASSERT_TRUE(Eventually([&] { return blocking.load(); }));
+    for (int i = 0; i < 5; ++i) RunOnGoroutine([] { Yield(); });
+    EXPECT_FALSE(back.load());
+    pipe.Write();
+    EXPECT_TRUE(Eventually([&] { return back.load(); }));
+  });
+}
+
+// The runtime may be used inside a section: the goroutine gets a P for that, and blocks on.
+TEST_P(LeaseTest, TheRuntimeWorksInside) {
+  ForEachMaxProcs([] {
+    Pipe pipe;
+    std::atomic<int> stage{0};
+    std::atomic<int> spawned{0};
+    Go([&] {
+      BlockingSection section(GetParam());
+      Yield();
+      Sleep(absl::Microseconds(100));
+      Go([&] { spawned.fetch_add(1); });
+      Waiter::Current()->Unpark();
+      Waiter::Current()->Park(WaitReason::kSelect);
+      stage.store(1);
+      pipe.Read();
+      stage.store(2);
+    });
+    ASSERT_TRUE(Eventually([&] { return stage.load() == 1 && spawned.load() == 1; }));
+    for (int i = 0; i < 5; ++i) RunOnGoroutine([] { Yield(); });
+    EXPECT_EQ(stage.load(), 1);
+    pipe.Write();
+    EXPECT_TRUE(Eventually([&] { return stage.load() == 2; }));
+  });
+}
+
+// Thousands of short sections against the monitor, which takes Ps back, and against each other.
+TEST_P(LeaseTest, ThousandsOfShortOnesRace) {
+  for (const bool delays : {false, true}) {
+    if (delays) internal::EnableRandomDelays(23);
+    ForEachMaxProcs([delays] {
+      constexpr int kGoroutines = 8;
+      const int rounds = delays ? 200 : 2'000;
+      // What a P's holder does between entries must look as if no other held that P.
+      std::atomic<int> left{kGoroutines};
+      std::atomic<long> total{0};
+      for (int g = 0; g < kGoroutines; ++g) {
+        Go([&, g] {
+          std::mt19937 random(static_cast<unsigned>(g));
+          for (int i = 0; i < rounds; ++i) {
+            {
+              BlockingSection section(GetParam());
+              if (random() % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(60));
+            }
+            total.fetch_add(1);
+            if (random() % 16 == 0) Yield();
+            if (random() % 64 == 0) Sleep(absl::Microseconds(20));
+          }
+          left.fetch_sub(1);
+        });
+      }
+      EXPECT_TRUE(Eventually([&] { return left.load() == 0; }, absl::Seconds(120)));
+      EXPECT_EQ(total.load(), long{kGoroutines} * rounds);
+    });
+    internal::SetDelayHook(nullptr);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Expect, LeaseTest,
+                         ::testing::Values(BlockingSection::Expect::kShort,
+                                           BlockingSection::Expect::kLong));
+
+// With one P, and work that waits already: it runs long before a time slice is over.
+TEST(LeaseLatencyTest, WaitingWorkGetsThePSoon) {
+  SetMaxProcs(1);
+  for (const auto expect : {BlockingSection::Expect::kShort, BlockingSection::Expect::kLong}) {
+    // Of several tries the best counts: others use this machine too.
+    absl::Duration best = absl::InfiniteDuration();
+    for (int i = 0; i < 20; ++i) {
+      Pipe pipe;
+      std::atomic<int64_t> ran{0};
+      RunOnGoroutine([&] {
+        Go([&] { ran.store(Instant::Now().nanos()); });
+        const Instant start = Instant::Now();
+        std::thread writer;
+        {
+          BlockingSection section(expect);
+          writer = std::thread([&] {
+            Eventually([&] { return ran.load() != 0; });
+            pipe.Write();
+          });
+          pipe.Read();
+          writer.join();
+        }
+        best = std::min(best, Instant::FromNanos(ran.load()) - start);
+      });
+    }
+    EXPECT_LT(best, absl::Milliseconds(5));
+  }
+}
+
+TEST(LeaseOnThreadsTest, SectionsDoNothing) {
+  BlockingSection section;
+  BlockingSection inner(BlockingSection::Expect::kLong);
+}
+
+// When a section ends and every P is taken, the goroutine waits for one instead of running beside.
+TEST(LeaseReturnTest, NeverMoreRunThanThereArePs) {
+  for (const int procs : {1, 2}) {
+    SetMaxProcs(procs);
+    // Those inside the runtime at once, counted between two entries, cannot exceed the Ps. What can
+    // be seen from outside: a goroutine between Yield() calls holds a P, unless it was revoked.
+    std::atomic<int> left{6};
+    std::atomic<bool> stop{false};
+    for (int g = 0; g < 6; ++g) {
+      Go([&] {
+        while (!stop.load()) {
+          {
+            BlockingSection section;
+          }
+          Yield();
+        }
+        left.fetch_sub(1);
+      });
+    }
+    for (int i = 0; i < 200; ++i) {
+      const SchedSnapshot snapshot = GetSchedSnapshot();
+      int running = 0;
+      for (const ProcSnapshot& proc : snapshot.procs) running += proc.m >= 0 ? 1 : 0;
+      EXPECT_LE(running, procs);
+      EXPECT_LE(running + snapshot.idle_procs, procs);
+      std::this_thread::yield();
+    }
+    stop.store(true);
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
+  }
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,148 @@
+#include "sched/snapshot.h"
+
+#include <atomic>
+#include <thread>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "sched/goroutine.h"
+#include "sched/testing.h"
+
+namespace weft {
+namespace {
+
+using testing::Eventually;
+using testing::ForEachMaxProcs;
+using testing::RunOnGoroutine;
+
+TEST(SnapshotTest, IdleProgramIsAllIdle) {
+  ForEachMaxProcs([] {
+    const int procs = MaxProcs();
+    // It takes a moment until the threads have gone to sleep.
+    EXPECT_TRUE(Eventually([&] {
+      const SchedSnapshot s = GetSchedSnapshot();
+      return s.idle_procs == procs && s.spinning_threads == 0 && s.global_queue_size == 0 &&
+             s.goroutines == 0;
+    }));
+    const SchedSnapshot s = GetSchedSnapshot();
+    EXPECT_EQ(s.max_procs, procs);
+    ASSERT_EQ(s.procs.size(), static_cast<size_t>(procs));
+    for (int i = 0; i < procs; ++i) {
+      const ProcSnapshot& proc = s.procs[static_cast<size_t>(i)];
+      EXPECT_EQ(proc.id, i);
+      EXPECT_EQ(proc.status, 0);
+      EXPECT_EQ(proc.m, -1);
+      EXPECT_EQ(proc.run_queue_size, 0);
+      EXPECT_EQ(proc.timers, 0);
+    }
+    // One of them may be waiting for events, and does not count as idle.
+    EXPECT_LE(s.idle_threads, s.threads - 1);
+    EXPECT_GE(s.idle_threads, s.threads - 2);
+  });
+}
+
+TEST(SnapshotTest, CountsWhatRunsAndWhatWaits) {
+  SetMaxProcs(1);
+  RunOnGoroutine([] {
+    for (int i = 0; i < 10; ++i) Go([] {});
+    const SchedSnapshot s = GetSchedSnapshot();
+    EXPECT_EQ(s.goroutines, 11);
+    EXPECT_EQ(s.idle_procs, 0);
+    ASSERT_EQ(s.procs.size(), 1u);
+    EXPECT_EQ(s.procs[0].status, 1);
+    EXPECT_GE(s.procs[0].m, 0);
+    EXPECT_EQ(s.procs[0].run_queue_size, 9) << "the one that runs next is not counted";
+  });
+}
+
+TEST(SnapshotTest, CountsTheGlobalQueue) {
+  SetMaxProcs(1);
+  std::atomic<bool> hog{false};
+  std::atomic<bool> stop{false};
+  Go([&] {
+    hog.store(true);
+    while (!stop.load()) {
+    }
+  });
+  ASSERT_TRUE(Eventually([&] { return hog.load(); }));
+  std::atomic<int> ran{0};
+  for (int i = 0; i < 7; ++i) Go([&] { ran.fetch_add(1); });  // from a thread: no P to queue at
+  EXPECT_EQ(GetSchedSnapshot().global_queue_size, 7);
+  stop.store(true);
+  EXPECT_TRUE(Eventually([&] { return ran.load() == 7; }));
+  EXPECT_EQ(GetSchedSnapshot().global_queue_size, 0);
+}
+
+TEST(SnapshotTest, CountsTimersSectionsAndTicks) {
+  SetMaxProcs(1);
+  const SchedSnapshot before = GetSchedSnapshot();
+  std::atomic<int> left{3};
+  for (int i = 0; i < 3; ++i) {
+    Go([&] {
+      {
+        BlockingSection section;
+      }
+      Sleep(absl::Milliseconds(100));
+      left.fetch_sub(1);
+    });
+  }
+  EXPECT_TRUE(Eventually([] { return GetSchedSnapshot().procs[0].timers == 3; }));
+  EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
+  const SchedSnapshot after = GetSchedSnapshot();
+  EXPECT_EQ(after.procs[0].timers, 0);
+  EXPECT_EQ(after.procs[0].syscalltick - before.procs[0].syscalltick, 3u);
+  EXPECT_GE(after.procs[0].schedtick - before.procs[0].schedtick, 1u);
+}
+
+TEST(SnapshotTest, ShowsAPInABlockingSection) {
+  SetMaxProcs(2);
+  std::atomic<bool> stop{false};
+  std::atomic<bool> ended{false};
+  std::atomic<bool> seen{false};
+  Go([&] {
+    while (!stop.load()) {
+      BlockingSection section;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    ended.store(true);
+  });
+  EXPECT_TRUE(Eventually([&] {
+    for (const ProcSnapshot& proc : GetSchedSnapshot().procs) {
+      if (proc.status == 2) seen.store(true);
+    }
+    return seen.load();
+  }));
+  stop.store(true);
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+}
+
+TEST(SnapshotTest, MayBeTakenAnyTimeFromAnywhere) {
+  ForEachMaxProcs([] {
+    std::atomic<bool> stop{false};
+    std::atomic<int> left{6};
+    auto look = [&] {
+      while (!stop.load()) {
+        const SchedSnapshot s = GetSchedSnapshot();
+        EXPECT_EQ(s.procs.size(), static_cast<size_t>(s.max_procs));
+        EXPECT_GE(s.idle_procs, 0);
+        EXPECT_LE(s.idle_procs, s.max_procs);
+        EXPECT_LT(s.idle_threads, s.threads);
+        Yield();
+      }
+      left.fetch_sub(1);
+    };
+    for (int i = 0; i < 4; ++i) Go(look);
+    std::thread a(look);
+    std::thread b(look);
+    for (int i = 0; i < 100; ++i) {
+      RunOnGoroutine([] { Sleep(absl::Microseconds(30)); });
+    }
+    stop.store(true);
+    a.join();
+    b.join();
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
+  });
+}
+
+}  // namespace
+}  // namespace weft
