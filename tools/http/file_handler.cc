@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "absl/random/random.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "sched/goroutine.h"
 #include "tools/http/conditions.h"
 #include "tools/http/content_type.h"
 #include "tools/http/date.h"
@@ -53,6 +55,16 @@ std::string ContentRange(const ByteRange& range, uint64_t size) {
   return absl::StrCat("bytes ", range.begin, "-", range.end - 1, "/", size);
 }
 
+// As pread(2), announced to the scheduler where the bytes are not in memory (EAGAIN, or a part of
+// them), or where the file system cannot say (EOPNOTSUPP).
+ssize_t ReadAt(int fd, char* buffer, size_t size, uint64_t offset) {
+  const iovec piece = {buffer, size};
+  const ssize_t n = preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  if (n == static_cast<ssize_t>(size)) return n;
+  BlockingSection section;
+  return pread(fd, buffer, size, static_cast<off_t>(offset));
+}
+
 // Ends the head and adds bytes [begin, end) of the file: read now where they are few, else as a
 // part to be sent. A file that has shrunk since it was described is not served: what was promised
 // is no longer there.
@@ -71,9 +83,8 @@ void FinishWithFile(const ByteRange& range, Reply& reply) {
   }
   const size_t head = reply.bytes.size();
   reply.bytes.resize(head + size);
-  const ssize_t n =
-      pread(reply.file.get(), reply.bytes.data() + head, size, static_cast<off_t>(range.begin));
-  if (n != static_cast<ssize_t>(size)) {
+  if (ReadAt(reply.file.get(), reply.bytes.data() + head, size, range.begin) !=
+      static_cast<ssize_t>(size)) {
     return MakeError(500, "The file could not be read or changed meanwhile", reply);
   }
   reply.file.Reset();
@@ -190,7 +201,10 @@ void RedirectToDirectory(const Target& target, Reply& reply) {
 }
 
 void SendListing(const Target& target, Fd directory, Reply& reply) {
-  absl::StatusOr<std::vector<Entry>> entries = ReadDirectory(std::move(directory));
+  absl::StatusOr<std::vector<Entry>> entries = [&directory] {
+    BlockingSection section;
+    return ReadDirectory(std::move(directory));
+  }();
   if (!entries.ok()) return MakeError(500, "The directory cannot be read", reply);
   BeginHead(200, reply);
   // Names come from whoever may write files here: nothing in the page may run.

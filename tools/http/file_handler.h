@@ -29,8 +29,8 @@ class FileHandler {
  public:
   explicit FileHandler(Root root);
 
-  // Builds the answer. `reply` has been Reset(). May block the thread for a disk; never parks. From
-  // any number of goroutines and threads at once.
+  // Builds the answer. `reply` has been Reset(). Where it has to wait for a disk it blocks the
+  // thread, in a BlockingSection. From any number of goroutines and threads at once.
   void Handle(const Request& request, Reply& reply) const;
 
   // Up to this many bytes of a file are read into Reply::bytes, to go out with the head.

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "sched/goroutine.h"
 
 namespace weft::http {
 namespace {
@@ -21,20 +22,32 @@ namespace {
 // O_NONBLOCK: opening a FIFO for reading would wait for a writer.
 constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
-int OpenInKernel(int directory, const char* path) {
+constexpr uint64_t kBeneath = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+
+int OpenInKernel(int directory, const char* path, uint64_t resolve) {
   open_how how = {};
   how.flags = kFlags;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  how.resolve = resolve;
+  return static_cast<int>(syscall(SYS_openat2, directory, path, &how, sizeof(how)));
+}
+
+int OpenInKernel(int directory, const char* path) {
+  // Nearly always the kernel has all the directories in memory, and announcing that this may block
+  // would cost more than the call. EAGAIN: it would have to look on the disk; EINVAL: Linux before
+  // 5.12, which cannot tell.
+  const int fd = OpenInKernel(directory, path, kBeneath | RESOLVE_CACHED);
+  if (fd >= 0 || (errno != EAGAIN && errno != EINVAL)) return fd;
+  BlockingSection section;
   // EAGAIN: something was renamed during the walk and the kernel cannot rule out an escape.
   for (int tries = 0;; ++tries) {
-    const long fd = syscall(SYS_openat2, directory, path, &how, sizeof(how));
-    if (fd >= 0 || errno != EAGAIN || tries == 16) return static_cast<int>(fd);
+    const int again = OpenInKernel(directory, path, kBeneath);
+    if (again >= 0 || errno != EAGAIN || tries == 16) return again;
   }
 }
 
 // Whether openat2() works here at all; containers' filters may deny it with EPERM or ENOSYS.
 bool KernelResolves(int directory) {
-  const Fd probe(OpenInKernel(directory, "."));
+  const Fd probe(OpenInKernel(directory, ".", kBeneath));
   return static_cast<bool>(probe);
 }
 
@@ -121,7 +134,10 @@ Root::Opened Root::OpenBeneath(const std::string& path) const {
   if (path.find('\0') != std::string::npos || (!path.empty() && path[0] == '/')) {
     return {Fd(), path.empty() || path[0] != '/' ? EINVAL : EXDEV};
   }
-  if (resolver_ == Resolver::kWalk) return Walk(directory_.get()).Open(path);
+  if (resolver_ == Resolver::kWalk) {
+    BlockingSection section;
+    return Walk(directory_.get()).Open(path);
+  }
   Fd fd(OpenInKernel(directory_.get(), path.empty() ? "." : path.c_str()));
   const int error = fd ? 0 : errno;
   return {std::move(fd), error};

@@ -36,7 +36,7 @@ class Root {
                                    Resolver resolver = Resolver::kKernel);
 
   // Opens a file or directory for reading; "" is the root. Never waits for the other end of a FIFO.
-  // May block the thread for a disk.
+  // Blocks the thread, in a BlockingSection, where the kernel must ask a disk.
   Opened OpenBeneath(const std::string& path) const;
 
  private:

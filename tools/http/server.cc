@@ -22,6 +22,10 @@ using State = ParseResult::State;
 // write_timeout is too slow.
 constexpr uint64_t kPieceBytes = 256 << 10;
 
+// Nothing here recurses, or calls code with large frames. Small slots lie side by side, where their
+// page tables are shared.
+constexpr size_t kStackBytes = 256 << 10;
+
 // How long, and for how many bytes, a connection that is over listens to what still comes.
 constexpr absl::Duration kLingerTime = absl::Seconds(5);
 constexpr uint64_t kLingerBytes = 16 << 20;
@@ -142,7 +146,7 @@ void Server::Start(Conn conn) {
   Connection* c = new Connection(std::move(conn));
   if (log_ != nullptr) c->client = c->conn.remote_address().host();
   Link(*c);
-  Go({.name = "http connection"}, [this, c] {
+  Go({.name = "http connection", .stack_bytes = kStackBytes}, [this, c] {
     Run(*c);
     c->conn.Close().IgnoreError();
     Unlink(*c);
@@ -257,10 +261,7 @@ bool Server::AnswerOne(Connection& c, Workspace& w) {
                     (readable || !request.expects_continue);
   const bool whole = request.body == BodyKind::kNone || drop;
   w.reply.Reset(request, whole && request.keep_alive && !stopping_.load(std::memory_order_relaxed));
-  {
-    BlockingSection section;
-    handler_.Handle(request, w.reply);
-  }
+  handler_.Handle(request, w.reply);
   if (drop && !DropBody(c, w, head.consumed)) return false;
   const bool sent = Send(c, w.reply);
   if (log_ != nullptr) Log(c, w);
