@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <vector>
 
-
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
 #include "stack/traceback.h"

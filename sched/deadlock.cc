@@ -1,10 +1,10 @@
 // "All goroutines are asleep": when it is certain, and only then.
 //
 // The monitor asks when every P is idle, before it goes to sleep itself. The program is dead if no
-// goroutine runs anywhere (a BlockingSection is running), none is queued, no timer is pending, nobody
-// waits for an event from outside, and the process has no thread of the program's own, as that could
-// call into the runtime. Threads are counted in /proc/self/task, and the state is looked at again
-// afterwards: a thread that woke somebody and then ended leaves a trace in the counters.
+// goroutine runs anywhere (a BlockingSection is running), none is queued, no timer is pending,
+// nobody waits for an event from outside, and the process has no thread of the program's own, as
+// that could call into the runtime. Threads are counted in /proc/self/task, and the state is looked
+// at again afterwards: a thread that woke somebody and then ended leaves a trace in the counters.
 #include <dirent.h>
 
 #include <cstdio>
@@ -28,8 +28,7 @@ Idleness Look() {
   Idleness idleness = {Liveness::kAlive, sched.goroutines.started.load(std::memory_order_relaxed)};
   const int p_count = sched.p_count.load(std::memory_order_relaxed);
   if (sched.idle_p_count.load(std::memory_order_relaxed) != p_count ||
-      !sched.global_queue.empty() ||
-      sched.poller.load(std::memory_order_relaxed)->waiters() > 0) {
+      !sched.global_queue.empty() || sched.poller.load(std::memory_order_relaxed)->waiters() > 0) {
     return idleness;
   }
   for (int i = 0; i < p_count; ++i) {

@@ -43,10 +43,9 @@ void Apply(absl::string_view item, std::vector<const DebugSetting*>& given) {
   }
   std::vector<std::string> names;
   for (const DebugSetting* setting : Settings()) names.push_back(setting->name);
-  Refuse(item, names.empty()
-                   ? "no settings are linked into this program"
-                   : absl::StrCat("no such setting in this program, which has: ",
-                                  absl::StrJoin(names, ", ")));
+  Refuse(item, names.empty() ? "no settings are linked into this program"
+                             : absl::StrCat("no such setting in this program, which has: ",
+                                            absl::StrJoin(names, ", ")));
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 //
 //   WEFTDEBUG=schedtrace=1000 ./server
 //
-// Who implements a setting registers it from a static initializer; this target parses. A setting that
-// nobody in the program has registered, or a value that it refuses, ends the program with one line
-// that names it and what is accepted; so does one that is given twice.
+// Who implements a setting registers it from a static initializer; this target parses. A setting
+// that nobody in the program has registered, or a value that it refuses, ends the program with one
+// line that names it and what is accepted; so does one that is given twice.
 #ifndef WEFT_SCHED_DEBUG_SETTINGS_H_
 #define WEFT_SCHED_DEBUG_SETTINGS_H_
 

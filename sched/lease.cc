@@ -54,8 +54,8 @@ bool FenceAllThreads() {
 // On the scheduler's stack: the goroutine has no P to run on.
 void QueueWithoutP(M* m, G* g) {
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-  // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one lock,
-  // so one of the two sees the other.
+  // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one
+  // lock, so one of the two sees the other.
   P* p = nullptr;
   {
     LockGuard guard(sched.lock);

@@ -1,7 +1,7 @@
 // Who runs what: the scheduler's loop.
 //
-// The problem is to keep as many threads awake as there is work, and not more. Threads that look for
-// work cost processor time; a thread that sleeps when work arrives costs its latency. Knowing
+// The problem is to keep as many threads awake as there is work, and not more. Threads that look
+// for work cost processor time; a thread that sleeps when work arrives costs its latency. Knowing
 // exactly is impossible without a central lock, so, as in Go:
 //
 // - An M without work *spins*: it looks through all queues for a while. At most half as many spin
@@ -100,8 +100,8 @@ M* PopIdleM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
 void* ThreadMain(void* arg) {
   M* m = static_cast<M*>(arg);
   prctl(PR_SET_NAME, "weft-m");
-  // Not that of whoever made this thread: the monitor blocks all signals, and goroutines must not find
-  // theirs blocked at random, nor hand that on to their children.
+  // Not that of whoever made this thread: the monitor blocks all signals, and goroutines must not
+  // find theirs blocked at random, nor hand that on to their children.
   pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
   AcquireP(m, m->next_p);
   m->next_p = nullptr;
@@ -213,8 +213,8 @@ G* Steal(M* m, P* p, bool* again) {
   return nullptr;
 }
 
-// The second look of an M that has given up its P and no longer counts as spinning. True: it has a P
-// again and spins.
+// The second look of an M that has given up its P and no longer counts as spinning. True: it has a
+// P again and spins.
 bool LookAgain(M* m) {
   WEFT_DELAY_POINT("proc.look_again");
   bool found = sched.global_size.load(std::memory_order_seq_cst) > 0;
@@ -392,8 +392,8 @@ void RunScheduler(M* m) {
 }
 
 void AcquireP(M* m, P* p) {
-  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: the monitor, which
-  // finds Ps by their Ms, sees a new P whole.
+  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: the monitor,
+  // which finds Ps by their Ms, sees a new P whole.
   m->p.store(p, std::memory_order_release);
   m->last_p.store(p, std::memory_order_relaxed);
   p->m.store(m, std::memory_order_relaxed);

@@ -1,4 +1,5 @@
-// What the scheduler is doing, as plain data: the one source of schedtrace, debug pages and metrics.
+// What the scheduler is doing, as plain data: the one source of schedtrace, debug pages and
+// metrics.
 #ifndef WEFT_SCHED_SNAPSHOT_H_
 #define WEFT_SCHED_SNAPSHOT_H_
 

@@ -72,7 +72,8 @@ void Start() {
 }  // namespace
 
 void EnsureStarted() {
-  if (sched.started.load(std::memory_order_acquire)) [[likely]] return;
+  if (sched.started.load(std::memory_order_acquire)) [[likely]]
+    return;
   std::call_once(start_once, Start);
 }
 

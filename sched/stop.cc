@@ -1,7 +1,7 @@
 // Stopping the world, and changing how many Ps there are.
 //
-// "The world" is the runtime: while it is stopped no goroutine runs inside it and none is scheduled.
-// A goroutine in user code goes on, without its P, until it next enters the runtime.
+// "The world" is the runtime: while it is stopped no goroutine runs inside it and none is
+// scheduled. A goroutine in user code goes on, without its P, until it next enters the runtime.
 //
 // The stopper sets `stopping`, counts the idle Ps as stopped, and revokes the others again and
 // again until it has all: an M seen inside the runtime has its attention set and gives its P at its
@@ -102,8 +102,8 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   }
   // Work may have come while nobody was woken for it.
   WakeP();
-  // Whoever waits in the poller may have looked at the timers while one was on its way from a P that
-  // went to the one that has it now, and have seen it in neither.
+  // Whoever waits in the poller may have looked at the timers while one was on its way from a P
+  // that went to the one that has it now, and have seen it in neither.
   if (const Instant earliest = EarliestTimer(); !earliest.IsNever()) WakePollerFor(earliest);
   LeaveRuntime();
   stop_lock.Release();
@@ -127,7 +127,8 @@ void ResizeProcs(int n) {
     {
       LockGuard guard(sched.lock);
       bool inherits;
-      while (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared)) sched.global_queue.PushBack(g);
+      while (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared))
+        sched.global_queue.PushBack(g);
       sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
       while (G* g = p->free_gs) {
         p->free_gs = g->next_free;

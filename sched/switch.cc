@@ -36,8 +36,7 @@ void Arrive(M* m, P* p, G* g, bool inherits_slice) {
   m->waiter = g;
   m->blocking.store(blocking, std::memory_order_relaxed);
   if (!inherits_slice) {
-    p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1,
-                       std::memory_order_relaxed);
+    p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   *m->exceptions = g->exceptions;
 }

@@ -88,7 +88,8 @@ class Waiter {
   // threads, not from signal handlers or scheduler callbacks (timers, pollers).
   static Waiter* Current() {
     internal::Thread* thread = internal::ThisThread();
-    if (thread != nullptr && thread->waiter != nullptr) [[likely]] return thread->waiter;
+    if (thread != nullptr && thread->waiter != nullptr) [[likely]]
+      return thread->waiter;
     return AttachThread();
   }
 

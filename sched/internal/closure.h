@@ -31,8 +31,7 @@ class Closure {
 
   Closure() = default;
 
-  template <typename Fn,
-            typename = std::enable_if_t<!std::is_same_v<std::decay_t<Fn>, Closure>>>
+  template <typename Fn, typename = std::enable_if_t<!std::is_same_v<std::decay_t<Fn>, Closure>>>
   explicit Closure(Fn&& fn) {
     using F = std::decay_t<Fn>;
     if (IsNullCallable<F>(fn)) return;  // stays empty: Spawn reports it
@@ -76,9 +75,9 @@ class Closure {
   };
 
   template <typename F>
-  static constexpr bool kFitsInline = sizeof(F) <= kInlineBytes &&
-                                      alignof(F) <= alignof(std::max_align_t) &&
-                                      std::is_nothrow_move_constructible_v<F>;
+  static constexpr bool kFitsInline =
+      sizeof(F) <= kInlineBytes && alignof(F) <= alignof(std::max_align_t) &&
+      std::is_nothrow_move_constructible_v<F>;
 
   template <typename F>
   static F* As(void* storage) {
@@ -123,8 +122,8 @@ class Closure {
   alignas(std::max_align_t) std::byte storage_[kInlineBytes];
 };
 
-// Makes a goroutine of `closure` and queues it. Its creation site, for traces, is this call's return
-// address, so Go() is always inlined.
+// Makes a goroutine of `closure` and queues it. Its creation site, for traces, is this call's
+// return address, so Go() is always inlined.
 void Spawn(const GoOptions& options, Closure&& closure);
 
 }  // namespace internal

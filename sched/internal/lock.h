@@ -5,9 +5,9 @@
 // thread.h): there the thread keeps its P, so the holder cannot be descheduled by Weft with the
 // lock in hand, and nothing that may park is called under it.
 //
-// Taking it is one locked instruction, releasing it none: a plain store, then a look whether anybody
-// sleeps. A store that is followed by a load may be overtaken by it, so the sleeper makes up for
-// both sides:
+// Taking it is one locked instruction, releasing it none: a plain store, then a look whether
+// anybody sleeps. A store that is followed by a load may be overtaken by it, so the sleeper makes
+// up for both sides:
 //
 //   releasing: word = free; compiler barrier; if (sleepers != 0) wake one
 //   sleeping:  ++sleepers; membarrier; while (exchange(word, held) != free) futex_wait(word, held)
@@ -34,7 +34,8 @@ class ABSL_LOCKABLE Lock {
 
   void Acquire() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
     // Acquire: pairs with the store in Release().
-    if (word_.exchange(kHeld, std::memory_order_acquire) != kFree) [[unlikely]] AcquireSlow();
+    if (word_.exchange(kHeld, std::memory_order_acquire) != kFree) [[unlikely]]
+      AcquireSlow();
   }
 
   bool TryAcquire() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
@@ -46,7 +47,8 @@ class ABSL_LOCKABLE Lock {
   void Release() ABSL_UNLOCK_FUNCTION() {
     word_.store(kFree, std::memory_order_release);
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_relaxed) != 0) [[unlikely]] WakeOne();
+    if (sleepers_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      WakeOne();
   }
 
  private:

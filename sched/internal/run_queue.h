@@ -82,8 +82,8 @@ class RunQueue {
                : 0;
   }
 
-  // Owner. The next to run, or null. `*inherits_slice`: it came from runnext and runs in the rest of
-  // the current time slice.
+  // Owner. The next to run, or null. `*inherits_slice`: it came from runnext and runs in the rest
+  // of the current time slice.
   T* Take(bool* inherits_slice, QueueSharing sharing) {
     if (T* next = runnext_.load(std::memory_order_relaxed); next != nullptr) {
       if (sharing == QueueSharing::kAlone) {

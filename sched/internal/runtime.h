@@ -75,7 +75,8 @@ struct G : Waiter {
   const void* creation_site = nullptr;
   uint64_t creator_id = 0;
   stack::SizeClass stack_class{};
-  std::atomic<int64_t> wait_since{0};  // nanoseconds; set by the monitor when it first sees the wait
+  std::atomic<int64_t> wait_since{
+      0};  // nanoseconds; set by the monitor when it first sees the wait
   Closure closure;
   Timer wait_timer;  // ends a wait with a deadline
   G* next_free = nullptr;
@@ -95,7 +96,7 @@ struct M : Thread {
   G* left = nullptr;
   void (*after_switch)(M*, G*) = nullptr;
   ExceptionState* exceptions = nullptr;
-  bool spinning = false;  // looking for work; counted in Sched::spinning
+  bool spinning = false;              // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
 
   // --- the rest ---
@@ -182,8 +183,8 @@ struct Sched {
 
   // --- the poller ---
   std::atomic<Poller*> poller{nullptr};
-  // When somebody last polled; 0: an M waits in the poller now. Whoever exchanges a number for the 0
-  // is the one that waits.
+  // When somebody last polled; 0: an M waits in the poller now. Whoever exchanges a number for the
+  // 0 is the one that waits.
   std::atomic<int64_t> last_poll{1};
   // Until when that M waits; 0: not known yet.
   std::atomic<int64_t> poll_until{0};
@@ -250,13 +251,13 @@ bool WorkWaits();
 // Whether other Ms may steal: with one P nobody can. For the holder of a P.
 inline QueueSharing Sharing() {
   return sched.p_count.load(std::memory_order_relaxed) == 1 ? QueueSharing::kAlone
-                                                             : QueueSharing::kShared;
+                                                            : QueueSharing::kShared;
 }
 
 // --- switch.cc: from one goroutine to the next ---
 // Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is
-// called with it, on the stack of whatever runs next. Returns when the goroutine runs again, perhaps
-// on another thread.
+// called with it, on the stack of whatever runs next. Returns when the goroutine runs again,
+// perhaps on another thread.
 void SwitchAway(void (*after)(M*, G*));
 // The same for a goroutine that has ended.
 [[noreturn]] void SwitchAwayForGood(void (*after)(M*, G*));

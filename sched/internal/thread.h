@@ -40,8 +40,7 @@ struct Thread {
 
 extern "C" {
 // This thread's Thread, or null. Use ThisThread().
-extern thread_local constinit Thread* weft_this_thread
-    __attribute__((tls_model("initial-exec")));
+extern thread_local constinit Thread* weft_this_thread __attribute__((tls_model("initial-exec")));
 }
 
 inline Thread* ThisThread() {

@@ -31,8 +31,8 @@ class TimerHeap {
   // Disarms `timer`, whatever heap it is in. True: it was pending.
   static bool Stop(Timer& timer);
 
-  // Runs the callbacks of all timers due at `now`, each without the lock. From any thread inside the
-  // runtime, several at once too. Returns how many.
+  // Runs the callbacks of all timers due at `now`, each without the lock. From any thread inside
+  // the runtime, several at once too. Returns how many.
   int RunDue(Instant now);
 
   // When the first timer is due; Never() if there is none. A snapshot, without the lock.
