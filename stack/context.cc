@@ -23,12 +23,14 @@ namespace {
 // Asan wants the bounds of the stack that a switch goes to. A thread's own are found when it first
 // leaves that stack.
 void FindThreadStack(Context& thread) {
-  pthread_attr_t attributes;
-  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
-  void* lo = nullptr;
-  size_t size = 0;
-  pthread_attr_getstack(&attributes, &lo, &size);
-  pthread_attr_destroy(&attributes);
+  static thread_local void* lo = nullptr;
+  static thread_local size_t size = 0;
+  if (lo == nullptr) {
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+    pthread_attr_getstack(&attributes, &lo, &size);
+    pthread_attr_destroy(&attributes);
+  }
   thread.asan_stack_lo = lo;
   thread.asan_stack_size = size;
 }
@@ -52,13 +54,13 @@ namespace internal {
 
 void SanitizedSwitch(Context& from, Context& to, Leaves leaves) {
 #if WEFT_ASAN
-  if (from.asan_stack_lo == nullptr) FindThreadStack(from);
+  if (from.stack_hi == nullptr) FindThreadStack(from);
   // No place to keep the fake stack (use-after-return detection) means that it is to be freed.
   __sanitizer_start_switch_fiber(leaves == Leaves::kForGood ? nullptr : &from.asan_fake_stack,
                                  to.asan_stack_lo, to.asan_stack_size);
 #endif
 #if WEFT_TSAN
-  if (from.tsan_fiber == nullptr) from.tsan_fiber = __tsan_get_current_fiber();
+  if (from.stack_hi == nullptr) from.tsan_fiber = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(to.tsan_fiber, 0);
 #endif
   (void)leaves;

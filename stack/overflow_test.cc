@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "gtest/gtest.h"
@@ -214,13 +214,18 @@ TEST(OverflowDeathTest, AnEarlierHandlerDoesNotGetOverflows) {
       ExitedWithCode(2), "stack overflow");
 }
 
+// Not dprintf, which allocates: hooks are called in signal handlers.
+bool Say(int fd, const std::string_view text) {
+  return write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
 TEST(OverflowDeathTest, TheHooksTellWhoseTraceItIs) {
   EXPECT_EXIT(
       {
         SetTraceHooks({
-            .header = [](int fd) { dprintf(fd, "goroutine 7 [running]:\n"); },
-            .trailer = [](int fd) { dprintf(fd, "created by nobody\n"); },
-            .claim_fatal_report = [] { return dprintf(STDERR_FILENO, "claimed\n") > 0; },
+            .header = [](int fd) { Say(fd, "goroutine 7 [running]:\n"); },
+            .trailer = [](int fd) { Say(fd, "created by nobody\n"); },
+            .claim_fatal_report = [] { return Say(STDERR_FILENO, "claimed\n"); },
         });
         SetMaxStack(1 << 20);
         OnSlotOfAThread([] { Recurse(kEndless); });

@@ -23,8 +23,8 @@
 namespace weft::stack {
 
 // What a layer above knows of the running goroutine. All are called on the thread whose trace is
-// printed, maybe in a signal handler, so they must do with what such a handler may do. Each may be
-// null.
+// printed, maybe in a signal handler, so they must do with what such a handler may do (write, not
+// dprintf, which allocates: stack/internal/writer.h). Each may be null.
 struct TraceHooks {
   // Prints "goroutine 7 [running]:" and a newline. Without it the thread's id is printed.
   void (*header)(int fd) = nullptr;

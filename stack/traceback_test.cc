@@ -109,9 +109,13 @@ TEST(TracebackTest, NamesTheCreator) {
               ContainsRegex("^created by weft::stack::PauseHere\n"));
 }
 
+void Say(int fd, const std::string& text) {
+  EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+}
+
 TEST(TracebackTest, HooksPrintHeaderAndTrailer) {
-  SetTraceHooks({.header = [](int fd) { dprintf(fd, "goroutine 5 [running]:\n"); },
-                 .trailer = [](int fd) { dprintf(fd, "created by someone\n"); }});
+  SetTraceHooks({.header = [](int fd) { Say(fd, "goroutine 5 [running]:\n"); },
+                 .trailer = [](int fd) { Say(fd, "created by someone\n"); }});
   const std::string text = Output([](int fd) { PrintFromHere(fd); });
   SetTraceHooks({});
   EXPECT_EQ(text.find("goroutine 5 [running]:\nweft::stack::PrintFromHere(...)\n"), 0u) << text;
