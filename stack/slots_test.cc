@@ -17,6 +17,11 @@
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "stack/internal/task.h"
+
+#if WEFT_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
 
 namespace weft::stack {
 namespace {
@@ -301,6 +306,26 @@ TEST(SlotsTest, TwentyThousandAtOnce) {
   EXPECT_EQ(distinct.size(), slots.size());
   for (Slot* slot : slots) Release(cache, slot);
 }
+
+#if WEFT_ASAN
+// Keeps memory by a pointer in a local, whose address escapes, while it is paused.
+__attribute__((noinline)) void Own(Task& task, char** local) {
+  *local = new char[1234];
+  task.Pause();
+  delete[] *local;
+}
+
+TEST(SlotsTest, MemoryThatAPausedTaskOwnsIsNoLeak) {
+  SlotCache cache;
+  Task task(cache, [](Task& self) {
+    char* local = nullptr;
+    Own(self, &local);
+  });
+  task.Resume();
+  EXPECT_EQ(__lsan_do_recoverable_leak_check(), 0);
+  task.Resume();
+}
+#endif
 
 #if !WEFT_ASAN && !WEFT_TSAN  // which need more address space than any limit leaves
 // In a process of its own that may have 256 MiB more than it has.
