@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 
+#include "absl/base/thread_annotations.h"
 #include "chan/internal/transfer.h"
 #include "sched/fatal.h"
 #include "sched/internal/delay.h"
@@ -55,45 +56,132 @@ inline uint64_t* WordBehind(WaitRecord* record) {
 
 constexpr size_t kWordScratchBytes = kStageOffset + sizeof(uint64_t);
 
-}  // namespace
+// Operations on words have a short way for what is done at once between a running goroutine and the
+// ring: it calls nothing, so it saves no registers, and it enters and leaves the runtime by the one
+// Thread that it has looked up. Everything else goes the long way: SendWordLong() from the start,
+// SendWordLocked() from where the section is open and the lock taken.
 
-bool SendWord(ChanCore* core, uint64_t word) {
-  if (core == nullptr) [[unlikely]]
-    WaitForEver(WaitReason::kChanSendNilChan);
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = SendLocked<MoveWord>(*core, &word);
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-    return step.result == TryResult::kDone;
+// EnterRuntime() where that is simple: on a thread that runs goroutines, outside of every section,
+// and with nothing asked of it. Null, and no section, in all other cases.
+inline Thread* EnterRuntimeSimply() {
+  Thread* thread = ThisThread();
+  if (thread == nullptr || !thread->runs_goroutines ||
+      thread->in_runtime.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    return nullptr;
   }
-  Waiter* self = Waiter::Current();
-  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
-  *WordBehind(record) = word;
-  Enqueue(core->senders, record, self, WordBehind(record));
-  core->lock.Release();
-  return ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
+  thread->in_runtime.store(1, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (thread->attn.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    thread->in_runtime.store(0, std::memory_order_release);
+    return nullptr;
+  }
+  thread->entries.store(thread->entries.load(std::memory_order_relaxed) + 1,
+                        std::memory_order_relaxed);
+  return thread;
 }
 
-ReceivedWord RecvWord(ChanCore* core) {
-  if (core == nullptr) [[unlikely]]
-    WaitForEver(WaitReason::kChanReceiveNilChan);
-  RuntimeSection section;
-  core->lock.Acquire();
-  uint64_t word = 0;
-  const Step step = RecvLocked<MoveWord>(*core, &word);
+// Ends it; nothing that could change the thread has been called since.
+inline void LeaveRuntimeSimply(Thread* thread) {
+  thread->in_runtime.store(0, std::memory_order_release);
+}
+
+__attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
+    ABSL_UNLOCK_FUNCTION(core->lock) {
+  const Step step = SendLocked<MoveWord>(*core, &word);
+  bool sent = step.result == TryResult::kDone;
   if (step.result != TryResult::kWouldBlock) {
     core->lock.Release();
     Wake(step.wake);
-    return {word, step.result};
+  } else {
+    Waiter* self = Waiter::Current();
+    WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+    *WordBehind(record) = word;
+    Enqueue(core->senders, record, self, WordBehind(record));
+    core->lock.Release();
+    sent = ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
   }
-  Waiter* self = Waiter::Current();
-  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
-  Enqueue(core->receivers, record, self, WordBehind(record));
+  LeaveRuntime();
+  return sent;
+}
+
+__attribute__((noinline)) bool SendWordLong(ChanCore* core, uint64_t word) noexcept {
+  if (core == nullptr) WaitForEver(WaitReason::kChanSendNilChan);
+  EnterRuntime();
+  core->lock.Acquire();
+  return SendWordLocked(core, word);
+}
+
+__attribute__((noinline)) ReceivedWord RecvWordLocked(ChanCore* core) noexcept
+    ABSL_UNLOCK_FUNCTION(core->lock) {
+  ReceivedWord received{0, TryResult::kWouldBlock};
+  const Step step = RecvLocked<MoveWord>(*core, &received.word);
+  received.result = step.result;
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+  } else {
+    Waiter* self = Waiter::Current();
+    WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+    Enqueue(core->receivers, record, self, WordBehind(record));
+    core->lock.Release();
+    received.result = static_cast<TryResult>(ParkOn(self, record, WaitReason::kChanReceive));
+    received.word = *WordBehind(record);
+  }
+  LeaveRuntime();
+  return received;
+}
+
+__attribute__((noinline)) ReceivedWord RecvWordLong(ChanCore* core) noexcept {
+  if (core == nullptr) WaitForEver(WaitReason::kChanReceiveNilChan);
+  EnterRuntime();
+  core->lock.Acquire();
+  return RecvWordLocked(core);
+}
+
+}  // namespace
+
+bool SendWord(ChanCore* core, uint64_t word) noexcept {
+  if (core == nullptr) [[unlikely]]
+    return SendWordLong(core, word);
+  Thread* thread = EnterRuntimeSimply();
+  if (thread == nullptr) [[unlikely]]
+    return SendWordLong(core, word);
+  if (!core->lock.TryAcquire()) [[unlikely]] {
+    LeaveRuntimeSimply(thread);
+    return SendWordLong(core, word);
+  }
+  const uint64_t count = core->count.load(std::memory_order_relaxed);
+  if (count == core->capacity || !core->receivers.empty() ||
+      core->closed.load(std::memory_order_relaxed)) {
+    return SendWordLocked(core, word);
+  }
+  MoveWord::Relocate(*core, MoveWord::Slot(*core, SlotAfter(*core, core->first, count)), &word);
+  SetCount(*core, count + 1);
   core->lock.Release();
-  const Outcome outcome = ParkOn(self, record, WaitReason::kChanReceive);
-  return {*WordBehind(record), static_cast<TryResult>(outcome)};
+  LeaveRuntimeSimply(thread);
+  return true;
+}
+
+ReceivedWord RecvWord(ChanCore* core) noexcept {
+  if (core == nullptr) [[unlikely]]
+    return RecvWordLong(core);
+  Thread* thread = EnterRuntimeSimply();
+  if (thread == nullptr) [[unlikely]]
+    return RecvWordLong(core);
+  if (!core->lock.TryAcquire()) [[unlikely]] {
+    LeaveRuntimeSimply(thread);
+    return RecvWordLong(core);
+  }
+  const uint64_t count = core->count.load(std::memory_order_relaxed);
+  if (count == 0 || !core->senders.empty()) return RecvWordLocked(core);
+  const uint64_t slot = core->first;
+  uint64_t word;
+  MoveWord::Relocate(*core, &word, MoveWord::Slot(*core, slot));
+  core->first = SlotAfter(*core, slot, 1);
+  SetCount(*core, count - 1);
+  core->lock.Release();
+  LeaveRuntimeSimply(thread);
+  return {word, TryResult::kDone};
 }
 
 TryResult TrySendWord(ChanCore* core, uint64_t word) {

@@ -218,8 +218,8 @@ struct ReceivedWord {
   TryResult result;
 };
 
-bool SendWord(ChanCore* core, uint64_t word);  // false: closed
-ReceivedWord RecvWord(ChanCore* core);         // kDone or kClosed
+bool SendWord(ChanCore* core, uint64_t word) noexcept;  // false: closed
+ReceivedWord RecvWord(ChanCore* core) noexcept;         // kDone or kClosed
 TryResult TrySendWord(ChanCore* core, uint64_t word);
 ReceivedWord TryRecvWord(ChanCore* core);
 

@@ -29,6 +29,10 @@ class ABSL_LOCKABLE SpinLock {
       AcquireSlow();
   }
 
+  bool TryAcquire() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
+    return word_.exchange(1, std::memory_order_acquire) == 0;
+  }
+
   void Release() ABSL_UNLOCK_FUNCTION() { word_.store(0, std::memory_order_release); }
 
  private:
