@@ -1,0 +1,3 @@
+module weft/compare
+
+go 1.21
