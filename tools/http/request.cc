@@ -51,7 +51,7 @@ class Parser final : public beast::http::basic_parser<true> {
     request_.version_line = {target.data() + target.size() + 1, 8};
   }
 
-  void on_field_impl(beast::http::field field, beast::string_view, beast::string_view value,
+  void on_field_impl(beast::http::field name, beast::string_view, beast::string_view value,
                      Error& error) override {
     // Beast joins a folded value in a buffer of its own, which ends with the call. RFC 9112 (5.2)
     // has servers refuse folding.
@@ -59,35 +59,35 @@ class Parser final : public beast::http::basic_parser<true> {
                            value.data() + value.size() > input_.data() + input_.size())) {
       return Refuse(400, "a header field is folded over several lines", error);
     }
-    using beast::http::field;
-    switch (field) {
-      case field::host:
+    using Name = beast::http::field;
+    switch (name) {
+      case Name::host:
         if (saw_host_) return Refuse(400, "there is more than one Host field", error);
         saw_host_ = true;
         break;
-      case field::transfer_encoding:
+      case Name::transfer_encoding:
         saw_transfer_encoding_ = true;
         break;
-      case field::expect:
+      case Name::expect:
         request_.expects_continue = absl::EqualsIgnoreCase(View(value), "100-continue");
         request_.unknown_expectation |= !request_.expects_continue;
         break;
-      case field::range:
+      case Name::range:
         Once(kRange, request_.range, value);
         break;
-      case field::if_match:
+      case Name::if_match:
         Once(kIfMatch, request_.if_match, value);
         break;
-      case field::if_none_match:
+      case Name::if_none_match:
         Once(kIfNoneMatch, request_.if_none_match, value);
         break;
-      case field::if_modified_since:
+      case Name::if_modified_since:
         Once(kIfModifiedSince, request_.if_modified_since, value);
         break;
-      case field::if_unmodified_since:
+      case Name::if_unmodified_since:
         Once(kIfUnmodifiedSince, request_.if_unmodified_since, value);
         break;
-      case field::if_range:
+      case Name::if_range:
         request_.has_if_range = true;
         Once(kIfRange, request_.if_range, value);
         break;
@@ -153,21 +153,21 @@ ParseResult TooLarge(const Parser& parser) {
   return Bad(414, "the request line is too long");
 }
 
-ParseResult Explain(const beast::error_code& error, const Parser& parser, absl::string_view input) {
-  using beast::http::error;
+ParseResult Explain(const beast::error_code& code, const Parser& parser, absl::string_view input) {
+  using Error = beast::http::error;
   if (parser.status() != 0) return Bad(parser.status(), parser.problem());
-  if (error == error::header_limit) return TooLarge(parser);
-  if (error == error::bad_version) {
+  if (code == Error::header_limit) return TooLarge(parser);
+  if (code == Error::bad_version) {
     if (EndsInVersion(input)) return Bad(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
     return Bad(400, "the request line does not end in a version of HTTP");
   }
-  if (error == error::bad_method) return Bad(400, "the request does not begin with a method");
-  if (error == error::bad_target) return Bad(400, "the request's target is malformed");
-  if (error == error::bad_content_length) return Bad(400, "the Content-Length is malformed");
-  if (error == error::bad_transfer_encoding) {
+  if (code == Error::bad_method) return Bad(400, "the request does not begin with a method");
+  if (code == Error::bad_target) return Bad(400, "the request's target is malformed");
+  if (code == Error::bad_content_length) return Bad(400, "the Content-Length is malformed");
+  if (code == Error::bad_transfer_encoding) {
     return Bad(400, "the length of the request's body is told in two ways");
   }
-  if (error == error::bad_line_ending) return Bad(400, "a line does not end in CR LF");
+  if (code == Error::bad_line_ending) return Bad(400, "a line does not end in CR LF");
   if (parser.saw_request_line()) return Bad(400, "a header field is malformed");
   return Bad(400, "the request line is malformed");
 }
