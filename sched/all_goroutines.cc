@@ -1,13 +1,15 @@
 #include <algorithm>
-#include <cstdio>
 #include <vector>
 
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
+#include "stack/internal/writer.h"
 #include "stack/traceback.h"
 
 namespace weft::internal {
 namespace {
+
+using stack::internal::Writer;
 
 // All Gs, in blocks that never move: readers follow the links without a lock.
 struct Block {
@@ -48,12 +50,12 @@ void PrintGoroutine(const G* g, int fd) {
   const GStatus status = g->status.load(std::memory_order_acquire);
   PrintGoroutineHeader(g, fd);
   if (status == GStatus::kRunning || status == GStatus::kSyscall) {
-    dprintf(fd, "\tgoroutine running on other thread; stack unavailable\n");
+    Writer(fd).Text("\tgoroutine running on other thread; stack unavailable\n");
   } else if (g->slot != nullptr) {
     stack::PrintTrace(fd, g->context);
   }
   PrintCreator(g, fd);
-  dprintf(fd, "\n");
+  Writer(fd).Text("\n");
 }
 
 }  // namespace
@@ -86,14 +88,14 @@ void PrintGoroutineHeader(const G* g, int fd) {
   const char* state = status == GStatus::kWaiting && reason != WaitReason::kNone
                           ? WaitReasonName(reason)
                           : StatusName(status);
-  dprintf(fd, "goroutine %llu [%s]:\n", static_cast<unsigned long long>(g->id), state);
+  Writer(fd).Text("goroutine ").Decimal(g->id).Text(" [").Text(state).Text("]:\n");
 }
 
 void PrintCurrentGoroutineHeader(int fd) {
   if (const G* g = ThisG(); g != nullptr) {
     PrintGoroutineHeader(g, fd);
   } else {
-    dprintf(fd, "%s [running]:\n", ThisM() != nullptr ? "scheduler" : "thread");
+    Writer(fd).Text(ThisM() != nullptr ? "scheduler" : "thread").Text(" [running]:\n");
   }
 }
 

@@ -319,7 +319,8 @@ void ForEachG(absl::FunctionRef<void(G*)> visit);
 // does no harm: the program is about to end.
 void PrintAllGoroutines(int fd);
 void PrintGoroutineHeader(const G* g, int fd);
-// Of the calling goroutine; something plain on a thread without one. For stack::TraceHooks.
+// Of the calling goroutine; something plain on a thread without one. For stack::TraceHooks, so safe
+// in signal handlers.
 void PrintCurrentGoroutineHeader(int fd);
 void PrintCurrentGoroutineCreator(int fd);
 
