@@ -1,6 +1,7 @@
 #include "chan/internal/select_core.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "chan/internal/transfer.h"
 #include "sched/internal/delay.h"
@@ -88,13 +89,21 @@ void UnlockAll(SelectState& s) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   ForEachChannel(s, [](ChanCore& c) ABSL_NO_THREAD_SAFETY_ANALYSIS { c.lock.Release(); });
 }
 
-// Under all the locks.
+// Under all the locks. Several cases of one channel are queued in random order, as the first of
+// them in its queue is the one to be served.
 void EnqueueAll(SelectState& s, Waiter* self) {
-  for (SelectRecord *r = s.records(), *end = r + s.size; r != end; ++r) {
-    if (r->chan == nullptr) continue;
+  SelectRecord* records = s.records();
+  uint16_t* order = s.lock_order();
+  for (uint32_t i = 0; i < s.size; ++i) {
+    ChanCore* c = records[order[i]].chan;
+    if (c == nullptr) continue;
+    uint32_t same = 1;  // cases of this channel, from here on
+    while (i + same < s.size && records[order[i + same]].chan == c) ++same;
+    if (same > 1) std::swap(order[i], order[i + RandomBelow(same)]);
+    SelectRecord* r = &records[order[i]];
     r->waiter = self;
     r->select = &s;
-    (r->is_send ? r->chan->senders : r->chan->receivers).PushBack(r);
+    (r->is_send ? c->senders : c->receivers).PushBack(r);
   }
 }
 
