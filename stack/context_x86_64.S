@@ -133,6 +133,8 @@ weft_context_start:
 
         .section .note.GNU-stack, "", @progbits
 #if WEFT_HAS_GUARD_WORD
-        // Nothing here needs the linker's adjustment for calls into code without split stacks.
+        // For linkers that adjust calls into code without split stacks: leave those to here, and those
+        // from here, as they are.
         .section .note.GNU-split-stack, "", @progbits
+        .section .note.GNU-no-split-stack, "", @progbits
 #endif

@@ -187,7 +187,10 @@ weft_leave_stack_at_limit:
         .cfi_endproc
         .size   weft_leave_stack_at_limit, . - weft_leave_stack_at_limit
 
+        // For linkers that adjust calls into code without split stacks: leave those to here, and those
+        // from here, as they are.
         .section .note.GNU-split-stack, "", @progbits
+        .section .note.GNU-no-split-stack, "", @progbits
 #endif
 
         .section .note.GNU-stack, "", @progbits

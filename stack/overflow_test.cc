@@ -153,6 +153,36 @@ TEST(OverflowDeathTest, ANullPointerOnAGoroutineIsAFault) {
               ".*StoreTo\\(\\.\\.\\.\\)\n(.|\n)*FaultAt\\(\\.\\.\\.\\)");
 }
 
+// A function that keeps no frame pointer and has something else in its register, and faults.
+extern "C" void weft_test_fault_without_frame();
+asm(R"(
+        .text
+        .type weft_test_fault_without_frame, @function
+weft_test_fault_without_frame:
+        pushq %rbp
+        subq $64, %rsp
+        leaq 24(%rsp), %rbp
+        movq $0x1234, 0(%rbp)
+        movq $0x5678, 8(%rbp)
+        movl $1, 16
+        addq $64, %rsp
+        popq %rbp
+        ret
+        .size weft_test_fault_without_frame, . - weft_test_fault_without_frame
+)");
+__attribute__((noinline)) void CallFaulting() {
+  weft_test_fault_without_frame();
+  sink = 1;
+}
+
+TEST(OverflowDeathTest, TheTraceGoesOnAboveCodeWithoutFramePointers) {
+  if (WEFT_ASAN || WEFT_TSAN) GTEST_SKIP() << "the sanitizer reports it";
+  EXPECT_EXIT(
+      OnSlotOfAThread([] { CallFaulting(); }), ExitedWithCode(2),
+      "^unexpected fault address 0x10\n(.|\n)*weft_test_fault_without_frame\\(\\.\\.\\.\\)\n"
+      "(.|\n)*CallFaulting\\(\\.\\.\\.\\)\n(.|\n)*Task::Run\\(\\.\\.\\.\\)");
+}
+
 TEST(OverflowDeathTest, AnotherSlotsGuardIsAFaultAndNoOverflow) {
   if (WEFT_ASAN || WEFT_TSAN) GTEST_SKIP() << "the sanitizer reports it";
   EXPECT_EXIT(OnSlotOfAThread([] {

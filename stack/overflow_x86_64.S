@@ -54,5 +54,8 @@ weft_fault_entry:
 
         .section .note.GNU-stack, "", @progbits
 #if WEFT_HAS_GUARD_WORD
+        // For linkers that adjust calls into code without split stacks: leave those to here, and those
+        // from here, as they are.
         .section .note.GNU-split-stack, "", @progbits
+        .section .note.GNU-no-split-stack, "", @progbits
 #endif

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -113,6 +114,11 @@ void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, F
 }
 
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+bool IsInModule(uintptr_t pc) {
+  dl_find_object object;
+  return _dl_find_object(reinterpret_cast<void*>(pc), &object) == 0;
+}
+
 // Module and offset. _dl_find_object, unlike dladdr, takes no lock.
 void PrintModule(Writer& out, uintptr_t pc) {
   dl_find_object object;
@@ -132,6 +138,8 @@ void PrintModule(Writer& out, uintptr_t pc) {
   out.Text(" +").Hex(pc - module->l_addr).Text("\n");
 }
 #else
+bool IsInModule(uintptr_t) { return true; }
+
 void PrintModule(Writer& out, uintptr_t pc) { out.Text("\tpc=").Hex(pc).Text("\n"); }
 #endif
 
@@ -162,20 +170,38 @@ void PrintFrames(Writer& out, const MachineState& from, uintptr_t caller_pc, con
       [&](size_t elided) { out.Text("...").Decimal(elided).Text(" frames elided...\n"); });
 }
 
-// A function that calls no other may have made no frame when it faulted: its return address is on
-// top of the stack then. That word counts as one if it differs from that of the innermost frame and
-// what is before it is a call. (A leftover in an uninitialized local may look the same; a frame too
-// many in such a trace does less harm than the missing caller.)
-uintptr_t CallerOfLeaf(const MachineState& state) {
-  uintptr_t word = 0;
-  Frame frame;
+// Whether `word` is an address in some module, right after a call.
+bool IsReturnAddress(uintptr_t word) {
   std::array<unsigned char, kLongestCall> before;
-  if (!TryRead(state.sp, &word, sizeof word) || !TryRead(state.fp, &frame, sizeof frame) ||
-      word == frame.return_address ||
-      !TryRead(word - before.size(), before.data(), before.size())) {
-    return 0;
+  return IsInModule(word) && TryRead(word - before.size(), before.data(), before.size()) &&
+         EndsInCall(before.data() + before.size());
+}
+
+// A function that calls no other may have made no frame when it faulted: its return address is on
+// top of the stack then, and is not that of the innermost frame. (A leftover in an uninitialized
+// local may look the same; a frame too many in such a trace does less harm than a missing caller.)
+uintptr_t CallerOfLeaf(const MachineState& state, const Bounds& bounds) {
+  uintptr_t word = 0;
+  Frame frame{};
+  if (!TryRead(state.sp, &word, sizeof word) || !IsReturnAddress(word)) return 0;
+  return ReadFrame(state.fp, bounds, frame) && frame.return_address == word ? 0 : word;
+}
+
+// The frame pointer to begin with. Code that keeps none, as most of libc, may have something else
+// in that register: then the frame of the nearest function that keeps one is looked for, which is
+// two words that would make a frame. What lies between is lost.
+uintptr_t FirstFrame(const MachineState& state, const Bounds& bounds) {
+  Frame frame{};
+  if (ReadFrame(state.fp, bounds, frame) && IsReturnAddress(frame.return_address)) return state.fp;
+  constexpr uintptr_t kFar = 16 * 1024;
+  const uintptr_t begin = (std::max(state.sp, bounds.lo) + 7) & ~uintptr_t{7};
+  for (uintptr_t at = begin; at < begin + kFar && ReadFrame(at, bounds, frame); at += 8) {
+    if (frame.caller_fp > at && frame.caller_fp < bounds.hi && frame.caller_fp % 8 == 0 &&
+        IsReturnAddress(frame.return_address)) {
+      return at;
+    }
   }
-  return EndsInCall(before.data() + before.size()) ? word : 0;
+  return state.fp;
 }
 
 void PrintHeader(int fd) {
@@ -235,11 +261,16 @@ __attribute__((noinline)) void PrintCurrentTrace(int fd) {
 }
 
 void PrintInterruptedTrace(int fd, const MachineState& state, uintptr_t caller_pc) {
-  if (caller_pc == 0) caller_pc = CallerOfLeaf(state);
   PrintHeader(fd);
   {
+    const Bounds bounds = BoundsOf(state.sp);
+    MachineState from = state;
+    if (caller_pc == 0) {
+      from.fp = FirstFrame(state, bounds);
+      caller_pc = CallerOfLeaf(from, bounds);
+    }
     Writer out(fd);
-    PrintFrames(out, state, caller_pc, BoundsOf(state.sp), false);
+    PrintFrames(out, from, caller_pc, bounds, false);
   }
   PrintTrailer(fd);
 }
