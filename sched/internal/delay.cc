@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <atomic>
+#include <cstdlib>
 
 namespace weft::internal {
 namespace {
@@ -23,6 +24,13 @@ uint64_t NextRandom() {
   return z ^ (z >> 31);
 }
 
+// What the environment asks for; 0: nothing. Spread out, so that successive numbers differ in more
+// than the lowest bits (the multiplier is L'Ecuyer's, 1999).
+uint64_t EnvironmentSeed() {
+  const char* value = std::getenv("WEFT_DELAY_SEED");
+  return value == nullptr ? 0 : std::strtoull(value, nullptr, 10) * 0xd1342543de82ef95;
+}
+
 void RandomDelay(const char*) {
   const uint64_t random = NextRandom();
   if (random % 16 == 0) {
@@ -35,10 +43,13 @@ void RandomDelay(const char*) {
 
 }  // namespace
 
-void SetDelayHook(DelayHook hook) { delay_hook.store(hook, std::memory_order_release); }
+void SetDelayHook(DelayHook hook) {
+  if (hook == nullptr && EnvironmentSeed() != 0) hook = RandomDelay;
+  delay_hook.store(hook, std::memory_order_release);
+}
 
 void EnableRandomDelays(uint64_t seed) {
-  seed_of_next_thread.store(seed, std::memory_order_relaxed);
+  seed_of_next_thread.store(seed ^ EnvironmentSeed(), std::memory_order_relaxed);
   SetDelayHook(RandomDelay);
 }
 
@@ -46,5 +57,14 @@ __attribute__((noinline)) void DelayPoint(const char* point) {
   // Acquire: pairs with SetDelayHook, for what the hook reads.
   if (DelayHook hook = delay_hook.load(std::memory_order_acquire); hook != nullptr) hook(point);
 }
+
+#ifndef NDEBUG
+namespace {
+[[maybe_unused]] const bool enabled_by_environment = [] {
+  if (EnvironmentSeed() != 0) EnableRandomDelays(0);
+  return true;
+}();
+}  // namespace
+#endif
 
 }  // namespace weft::internal

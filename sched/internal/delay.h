@@ -3,6 +3,10 @@
 // A protocol that is right must be right however long a thread pauses between two of its steps.
 // Tests prove it by pausing at these points at random: `WEFT_DELAY_POINT("waiter.publish")` calls
 // the function that SetDelayHook() has set. In optimized builds (NDEBUG) the points are not there.
+//
+// The environment variable WEFT_DELAY_SEED, a number that is not 0, turns random delays on in any
+// program from its start, where no hook is set, and adds to the seeds that tests give themselves:
+// tools/stress runs tests with one number after the other.
 #ifndef WEFT_SCHED_INTERNAL_DELAY_H_
 #define WEFT_SCHED_INTERNAL_DELAY_H_
 
@@ -12,8 +16,8 @@ namespace weft::internal {
 
 using DelayHook = void (*)(const char* point);
 
-// Null: no delays, the default. Any thread may call it at any time; a thread that has just read
-// the old hook may still call that.
+// Null: no delays (or the environment's), the default. Any thread may call it at any time; a thread
+// that has just read the old hook may still call that.
 void SetDelayHook(DelayHook hook);
 
 // Sets a hook that at a pseudo-random share of the points yields the processor, or sleeps for up to
