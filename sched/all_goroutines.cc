@@ -42,7 +42,7 @@ const char* StatusName(GStatus status) {
 }
 
 void PrintCreator(const G* g, int fd) {
-  if (g->creation_site == nullptr || g->id == 1) return;
+  if (g->creation_site == nullptr) return;
   stack::PrintCreationSite(fd, g->creation_site, g->creator_id);
 }
 

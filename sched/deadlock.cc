@@ -74,8 +74,8 @@ Liveness CheckDeadlock() {
   if (after.activity != before.activity) return Liveness::kSettling;
   if (!ClaimFatalReport()) return Liveness::kAlive;
   const char* text = NumGoroutine() == 0
-                         ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n"
-                         : "fatal error: all goroutines are asleep - deadlock!\n";
+                         ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n\n"
+                         : "fatal error: all goroutines are asleep - deadlock!\n\n";
   WriteReport(text);
   PrintAllGoroutines(2);
   EndProcess();

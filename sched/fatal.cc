@@ -9,20 +9,33 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/thread.h"
+#include "sched/internal/throw_site.h"
 #include "sched/waiter.h"
 #include "stack/traceback.h"
 
 namespace weft {
 namespace internal {
 
+namespace {
+
+std::atomic<bool> claimed{false};
+// Who is about to report its exception, and asks it for its text.
+std::atomic<uintptr_t> asking{0};
+
+}  // namespace
+
 bool ClaimFatalReport() {
-  static std::atomic<bool> claimed{false};
   return !claimed.exchange(true, std::memory_order_acq_rel);
+}
+
+bool FatalReportUnderWay() {
+  return asking.load(std::memory_order_relaxed) != 0 || claimed.load(std::memory_order_relaxed);
 }
 
 void HangForReport() {
@@ -52,6 +65,16 @@ namespace {
   if (!ClaimFatalReport()) HangForReport();
   WriteReport(absl::StrCat(kind, text, "\n\n"));
   stack::PrintCurrentTrace(STDERR_FILENO);
+  EndProcess();
+}
+
+// The same in a terminate handler.
+[[noreturn]] void ReportThrow(absl::string_view kind, absl::string_view text) {
+  const std::optional<stack::MachineState> site = FindThrowSite();
+  if (!site.has_value()) Report(kind, text);
+  if (!ClaimFatalReport()) HangForReport();
+  WriteReport(absl::StrCat(kind, text, "\n\n"));
+  stack::PrintInterruptedTrace(STDERR_FILENO, *site);
   EndProcess();
 }
 
@@ -89,9 +112,6 @@ uintptr_t Self() {
   return static_cast<uintptr_t>(pthread_self());
 }
 
-// Who is about to report its exception.
-std::atomic<uintptr_t> asking{0};
-
 // Runs where the exception was thrown, with nothing unwound yet, so that the trace shows the throw.
 [[noreturn]] void Terminate() {
   uintptr_t nobody = 0;
@@ -102,8 +122,9 @@ std::atomic<uintptr_t> asking{0};
     Report("panic: ",
            absl::StrCat("panic while printing panic value: ", CurrentExceptionText(/*ask=*/false)));
   }
-  if (std::current_exception() == nullptr) Report("fatal error: ", "std::terminate was called");
-  Report("panic: ", CurrentExceptionText(/*ask=*/true));
+  if (std::current_exception() == nullptr)
+    ReportThrow("fatal error: ", "std::terminate was called");
+  ReportThrow("panic: ", CurrentExceptionText(/*ask=*/true));
 }
 
 }  // namespace

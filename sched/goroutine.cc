@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "sched/fatal.h"
+#include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
 
@@ -125,6 +126,23 @@ void QueueAtTail(M*, G* g) {
   Enqueue(g, Place::kTail);
 }
 
+// A runnable goroutine, not queued yet. `p` may be null.
+G* NewG(P* p, const GoOptions& options, Closure&& closure) {
+  G* g = GetG(p);
+  AssignId(p, g);
+  const G* creator = ThisG();
+  g->creator_id = creator == nullptr ? 0 : creator->id;
+  g->creation_site = nullptr;
+  g->name = options.name;
+  g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
+                                            : stack::SizeClassFor(options.stack_bytes);
+  g->runtime_depth = 1;  // GoroutineEntry leaves
+  g->blocking_sections = 0;
+  g->closure = std::move(closure);
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  return g;
+}
+
 // Has its own frame, so that the frame that runs for ever holds nothing.
 __attribute__((noinline)) void RunClosure(G* g) {
   try {
@@ -154,24 +172,22 @@ void GoroutineEntry(void* arg) {
   SwitchAwayForGood(FinishGoroutine);
 }
 
+void SpawnMain(absl::AnyInvocable<void()> main) {
+  RuntimeSection section;
+  P* p = ThisM()->p.load(std::memory_order_relaxed);
+  G* g = NewG(p, GoOptions{.name = "main"}, Closure(std::move(main)));
+  g->id = kMainId;
+  Enqueue(g, Place::kNext);
+}
+
 __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure) {
   if (closure.empty()) Fatal("go of nil func value");
   EnsureStarted();
   RuntimeSection section;
   M* m = ThisM();
-  P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
-  G* g = GetG(p);
-  AssignId(p, g);
-  G* creator = ThisG();
-  g->creator_id = creator == nullptr ? 0 : creator->id;
+  G* g = NewG(m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed), options,
+              std::move(closure));
   g->creation_site = __builtin_return_address(0);
-  g->name = options.name;
-  g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
-                                            : stack::SizeClassFor(options.stack_bytes);
-  g->runtime_depth = 1;  // GoroutineEntry leaves
-  g->blocking_sections = 0;
-  g->closure = std::move(closure);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   Enqueue(g, Place::kNext);
 }
 
@@ -267,6 +283,7 @@ int Main(absl::AnyInvocable<int()> main) {
   sched.has_main.store(true, std::memory_order_relaxed);
   internal::StartHere([main = std::move(main)]() mutable {
     const int status = main();
+    if (internal::FatalReportUnderWay()) internal::HangForReport();
     // From the goroutine that ran main, whatever the others are doing.
     std::exit(status);
   });

@@ -78,12 +78,11 @@ void EnsureStarted() {
 }
 
 void StartHere(absl::AnyInvocable<void()> main) {
-  // The first number is main's, also where Go() was called before Main().
   EnsureStarted();
   M* m = new M;
   SetThisThread(m);
   if (P* p = TakeIdleP(); p != nullptr) AcquireP(m, p);
-  Spawn(GoOptions{.name = "main"}, Closure(std::move(main)));
+  SpawnMain(std::move(main));
   RunScheduler(m);
 }
 

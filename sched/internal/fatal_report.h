@@ -11,6 +11,9 @@ namespace weft::internal {
 bool ClaimFatalReport();
 [[noreturn]] void HangForReport();
 
+// Whether somebody is about to report why the program ends: it should not end otherwise meanwhile.
+bool FatalReportUnderWay();
+
 // Writes to stderr, unbuffered. Safe in signal handlers.
 void WriteReport(absl::string_view text);
 

@@ -147,6 +147,8 @@ struct alignas(64) P {
 };
 
 inline constexpr int kMaxProcsLimit = 1024;
+// Main's goroutine, whoever called Go() before Main().
+inline constexpr uint64_t kMainId = 1;
 
 // Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking each
 // other would starve it.
@@ -167,7 +169,7 @@ struct Sched {
   bool monitor_sleeping ABSL_GUARDED_BY(lock) = false;
   std::atomic<bool> monitor_waiting{false};
   G* free_gs ABSL_GUARDED_BY(lock) = nullptr;
-  uint64_t next_goroutine_id ABSL_GUARDED_BY(lock) = 1;
+  uint64_t next_goroutine_id ABSL_GUARDED_BY(lock) = kMainId + 1;
   GoroutineCounts goroutines;  // started and ended where there was no P
 
   std::atomic<int> spinning{0};
@@ -280,6 +282,8 @@ void AnswerAttention();
 P* SurrenderP(M* m);
 
 // --- goroutine.cc ---
+// Makes the goroutine that runs `main` and queues it. On an M.
+void SpawnMain(absl::AnyInvocable<void()> main);
 // What a goroutine's stack starts with; `g` is a G*.
 [[noreturn]] void GoroutineEntry(void* g);
 // Where the C++ runtime keeps this thread's exceptions.
