@@ -761,8 +761,9 @@ class LifeTest(unittest.TestCase):
       for other in idle:
         self.assertEqual(other.read().status, 200)
       each = (resident_kib(server) - before) / len(idle)
-      # No read buffer: one alone would be 16 KiB more.
-      self.assertLess(each, 24)
+      # No read buffer: one alone would be 16 KiB more. Sanitizers have shadows and redzones.
+      if not has_sanitizer():
+        self.assertLess(each, 24)
       self.assertEqual(client.ask(get("/hello.txt")).status, 200)
       for other in idle:
         self.assertEqual(other.ask(get("/hello.txt")).body, b"Hello, world")
@@ -828,6 +829,11 @@ def count_connections(server):
   return count
 
 
+def has_sanitizer():
+  with open(HTTPD, "rb") as file:
+    return re.search(rb"__(asan|tsan|ubsan)_", file.read()) is not None
+
+
 def resident_kib(server):
   with open(f"/proc/{server.process.pid}/status") as file:
     return int(re.search(r"VmRSS:\s*(\d+) kB", file.read()).group(1))
@@ -840,4 +846,5 @@ if __name__ == "__main__":
   HTTPD = os.path.abspath(sys.argv.pop(1))
   if shutil.which("curl") is None:
     sys.exit("httpd_test: curl is not installed (package curl)")
-  unittest.main(verbosity=2)
+  # Sockets that a failed test leaves open are not worth a warning each.
+  unittest.main(verbosity=2, warnings="ignore")
