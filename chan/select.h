@@ -115,7 +115,7 @@ template <typename... Cases>
   Instant deadline = Instant::Never();
   int deadline_position = 0;
   int position = 0;
-  const auto arm = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
+  [[maybe_unused]] const auto arm = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
     if constexpr (Case::kKind == CaseKind::kChannel) {
       SelectRecord& record = state->records()[index];
       record.index = index++;
@@ -137,7 +137,7 @@ template <typename... Cases>
   const Outcome outcome = state->outcome.load(std::memory_order_relaxed);
 
   int at = 0;
-  const auto settle = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
+  [[maybe_unused]] const auto settle = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
     if constexpr (Case::kKind == CaseKind::kChannel) {
       c.Settle(state->records()[at], at == fired && outcome == Outcome::kDone);
       ++at;
@@ -148,7 +148,7 @@ template <typename... Cases>
   int chosen = 0;
   int channel_at = 0;
   position = 0;
-  const auto run = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
+  [[maybe_unused]] const auto run = [&]<typename Case>(Case& c) __attribute__((always_inline)) {
     bool is_it;
     if constexpr (Case::kKind == CaseKind::kChannel) {
       is_it = channel_at++ == fired;

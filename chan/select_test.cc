@@ -206,25 +206,5 @@ TEST_P(SelectTest, VectorSelectsAmongCasesMadeWhileRunning) {
   });
 }
 
-// The example of README.md.
-TEST(SelectReadmeTest, Example) {
-  weft::testing::RunOnGoroutine([] {
-    weft::Chan<std::string> jobs(16);
-    weft::Chan<int> results(0);
-    weft::Go([jobs, results] {
-      int bytes = 0;
-      for (std::string job : jobs) bytes += static_cast<int>(job.size());
-      results.Send(bytes);
-    });
-    jobs.Send("resize");
-    jobs.Send("rotate");
-    jobs.Close();
-    int total = 0;
-    weft::Select(results.OnRecv([&](std::optional<int> bytes) { total = *bytes; }),
-                 weft::After(absl::Minutes(1), [] { FAIL() << "too slow"; }));
-    EXPECT_EQ(total, 12);
-  });
-}
-
 }  // namespace
 }  // namespace weft

@@ -150,28 +150,29 @@ template <typename T>
 
 template <typename T>
 constexpr ElementOps MakeElementOps() {
-  switch (TransportOf<T>()) {
-    case Transport::kWord:
-      return {std::is_empty_v<T> ? 0 : sizeof(uint64_t), nullptr, nullptr};
-    case Transport::kStaged:
-      return {sizeof(T),
-              std::is_trivially_copyable_v<T> ? nullptr
-                                              : +[](void* to, void* from) {
-                                                  T* old = static_cast<T*>(from);
-                                                  std::construct_at(static_cast<T*>(to),
-                                                                    std::move(*old));
-                                                  std::destroy_at(old);
-                                                },
-              std::is_trivially_destructible_v<T>
-                  ? nullptr
-                  : +[](void* element) { std::destroy_at(static_cast<T*>(element)); }};
-    case Transport::kBoxed:
-      return {sizeof(uint64_t), nullptr, +[](void* element) {
-                uint64_t word;
-                std::memcpy(&word, element, sizeof(word));
-                delete Box<T>::Of(word);
-              }};
+  ElementOps ops{sizeof(uint64_t), nullptr, nullptr};
+  if constexpr (TransportOf<T>() == Transport::kWord) {
+    if (std::is_empty_v<T>) ops.bytes = 0;
+  } else if constexpr (TransportOf<T>() == Transport::kStaged) {
+    ops.bytes = sizeof(T);
+    if constexpr (!std::is_trivially_copyable_v<T>) {
+      ops.relocate = [](void* to, void* from) {
+        T* old = static_cast<T*>(from);
+        std::construct_at(static_cast<T*>(to), std::move(*old));
+        std::destroy_at(old);
+      };
+    }
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      ops.destroy = [](void* element) { std::destroy_at(static_cast<T*>(element)); };
+    }
+  } else {
+    ops.destroy = [](void* element) {
+      uint64_t word;
+      std::memcpy(&word, element, sizeof(word));
+      delete Box<T>::Of(word);
+    };
   }
+  return ops;
 }
 
 template <typename T>

@@ -72,7 +72,7 @@ class RecvCase {
   }
 
  private:
-  [[gnu::always_inline]] void Call(std::optional<T> value) {
+  [[gnu::always_inline]] void Call(std::optional<T>&& value) {
     if constexpr (std::is_invocable_v<F&, std::optional<T>>) {
       f_(std::move(value));
     } else {
