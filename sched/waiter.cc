@@ -196,10 +196,14 @@ void Waiter::UnparkInto(WakeBatch& batch) {
 void* Waiter::LargeScratch(size_t bytes) {
   if (bytes > large_scratch_bytes_) {
     // The outgrown block stays: a waker of an earlier wait may still be reading it. Sizes double,
-    // so all blocks of a waiter together are less than twice the largest.
+    // so all blocks of a waiter together are less than twice the largest. Each hangs on the next
+    // larger one, so that leak checkers find it.
+    constexpr size_t kLinkBytes = 16;
     size_t size = large_scratch_bytes_ == 0 ? 512 : large_scratch_bytes_;
     while (size < bytes) size *= 2;
-    large_scratch_ = ::operator new(size);
+    auto* block = static_cast<std::byte*>(::operator new(kLinkBytes + size));
+    ::new (static_cast<void*>(block)) void*(large_scratch_);
+    large_scratch_ = block + kLinkBytes;
     large_scratch_bytes_ = size;
   }
   return large_scratch_;
