@@ -497,10 +497,22 @@ void Enqueue(G* g, Place place) {
     return;
   }
   const QueueSharing sharing = Sharing();
-  if (place == Place::kNext) g = p->run_queue.ExchangeNext(g, sharing);
+  if (sharing == QueueSharing::kAlone) {
+    // The only P there is, is this one: nobody to wake.
+    if (place == Place::kNext) g = p->run_queue.ExchangeNext(g, sharing);
+    if (g != nullptr && !p->run_queue.PutTail(g, sharing)) Overflow(p, g);
+    return;
+  }
+  if (place == Place::kNext) {
+    g = p->run_queue.ExchangeNext(g, sharing);
+    if (g == nullptr && p->run_queue.Size() == 0) {
+      if (!p->handoffs.Put()) WakeP();
+      return;
+    }
+    p->handoffs.Missed();
+  }
   if (g != nullptr && !p->run_queue.PutTail(g, sharing)) Overflow(p, g);
-  // The only P there is, is this one: nobody to wake.
-  if (sharing == QueueSharing::kShared) WakeP();
+  WakeP();
 }
 
 void EnqueueGlobal(G* g) {

@@ -35,7 +35,10 @@ void Arrive(M* m, P* p, G* g, bool inherits_slice) {
   m->current.store(g, std::memory_order_relaxed);
   m->waiter = g;
   m->blocking.store(blocking, std::memory_order_relaxed);
-  if (!inherits_slice) {
+  p->switches.store(p->switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (inherits_slice) {
+    p->handoffs.Taken();
+  } else {
     p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   *m->exceptions = g->exceptions;

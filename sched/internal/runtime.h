@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
 #include "sched/internal/closure.h"
+#include "sched/internal/handoff.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/run_queue.h"
 #include "sched/internal/thread.h"
@@ -131,6 +132,8 @@ struct alignas(64) P {
   std::atomic<bool> yield_requested{false};  // the slice is over
 
   RunQueue<G> run_queue;
+  HandoffHistory handoffs;
+  std::atomic<uint32_t> switches{0};  // to goroutines
   TimerHeap timers;
   stack::SlotCache slots;
 
@@ -144,6 +147,7 @@ struct alignas(64) P {
   // --- the monitor's last look ---
   uint32_t seen_schedtick = 0;
   int64_t seen_since = 0;
+  uint32_t seen_switches = 0;
 };
 
 inline constexpr int kMaxProcsLimit = 1024;
