@@ -74,6 +74,36 @@ __attribute__((no_sanitize("address", "thread"))) bool ReadFrame(uintptr_t fp, c
   return true;
 }
 
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+bool IsInModule(uintptr_t pc) {
+  dl_find_object object;
+  return _dl_find_object(reinterpret_cast<void*>(pc), &object) == 0;
+}
+
+// Module and offset. _dl_find_object, unlike dladdr, takes no lock.
+void PrintModule(Writer& out, uintptr_t pc) {
+  dl_find_object object;
+  if (_dl_find_object(reinterpret_cast<void*>(pc), &object) != 0) {
+    out.Text("\t? ").Hex(pc).Text("\n");
+    return;
+  }
+  const link_map* module = object.dlfo_link_map;
+  out.Text("\t");
+  if (module->l_name != nullptr && module->l_name[0] != '\0') {
+    out.Text(module->l_name);
+  } else {
+    std::array<char, 512> path;
+    const ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
+    out.Bytes(path.data(), length > 0 ? static_cast<size_t>(length) : 0);
+  }
+  out.Text(" +").Hex(pc - module->l_addr).Text("\n");
+}
+#else
+bool IsInModule(uintptr_t pc) { return pc != 0; }
+
+void PrintModule(Writer& out, uintptr_t pc) { out.Text("\tpc=").Hex(pc).Text("\n"); }
+#endif
+
 // The innermost and the outermost frames of a walk, however deep: what Go prints.
 class Frames {
  public:
@@ -103,7 +133,7 @@ void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, F
   if (caller_pc != 0) frames.Add(caller_pc);
   uintptr_t fp = from.fp;
   Frame frame;
-  while (ReadFrame(fp, bounds, frame) && frame.return_address != 0) {
+  while (ReadFrame(fp, bounds, frame) && IsInModule(frame.return_address)) {
     // The base of a made context: where it begins is no function of anybody's.
     if (frame.caller_fp == 0 && bounds.readable) break;
     frames.Add(frame.return_address);
@@ -112,36 +142,6 @@ void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, F
     fp = frame.caller_fp;
   }
 }
-
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
-bool IsInModule(uintptr_t pc) {
-  dl_find_object object;
-  return _dl_find_object(reinterpret_cast<void*>(pc), &object) == 0;
-}
-
-// Module and offset. _dl_find_object, unlike dladdr, takes no lock.
-void PrintModule(Writer& out, uintptr_t pc) {
-  dl_find_object object;
-  if (_dl_find_object(reinterpret_cast<void*>(pc), &object) != 0) {
-    out.Text("\t? ").Hex(pc).Text("\n");
-    return;
-  }
-  const link_map* module = object.dlfo_link_map;
-  out.Text("\t");
-  if (module->l_name != nullptr && module->l_name[0] != '\0') {
-    out.Text(module->l_name);
-  } else {
-    std::array<char, 512> path;
-    const ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
-    out.Bytes(path.data(), length > 0 ? static_cast<size_t>(length) : 0);
-  }
-  out.Text(" +").Hex(pc - module->l_addr).Text("\n");
-}
-#else
-bool IsInModule(uintptr_t) { return true; }
-
-void PrintModule(Writer& out, uintptr_t pc) { out.Text("\tpc=").Hex(pc).Text("\n"); }
-#endif
 
 // "name(...)" without a newline, or the address.
 void PrintFunction(Writer& out, uintptr_t pc, const char* arguments) {
@@ -196,8 +196,9 @@ uintptr_t FirstFrame(const MachineState& state, const Bounds& bounds) {
   constexpr uintptr_t kFar = 16 * 1024;
   const uintptr_t begin = (std::max(state.sp, bounds.lo) + 7) & ~uintptr_t{7};
   for (uintptr_t at = begin; at < begin + kFar && ReadFrame(at, bounds, frame); at += 8) {
-    if (frame.caller_fp > at && frame.caller_fp < bounds.hi && frame.caller_fp % 8 == 0 &&
-        IsReturnAddress(frame.return_address)) {
+    Frame next{};
+    if (frame.caller_fp > at && IsReturnAddress(frame.return_address) &&
+        ReadFrame(frame.caller_fp, bounds, next) && IsReturnAddress(next.return_address)) {
       return at;
     }
   }

@@ -124,12 +124,13 @@ TEST(TracebackTest, HooksPrintHeaderAndTrailer) {
 
 TEST(TracebackTest, AFramePointerThatIsNoneEndsTheTrace) {
   const auto pc = reinterpret_cast<uintptr_t>(&PauseHere) + 1;
-  int local = 0;
-  const auto here = reinterpret_cast<uintptr_t>(&local);
-  for (uintptr_t fp : {uintptr_t{0}, uintptr_t{8}, uintptr_t{0x123456789abcdef0}, here + 1,
+  // A stack with no frames that could be found in its place.
+  static char stack[64 * 1024];
+  const auto sp = reinterpret_cast<uintptr_t>(stack);
+  for (uintptr_t fp : {uintptr_t{0}, uintptr_t{8}, uintptr_t{0x123456789abcdef0}, sp, sp + 1,
                        ~uintptr_t{0}, ~uintptr_t{7}}) {
     const std::string text =
-        Output([&](int fd) { PrintInterruptedTrace(fd, {.pc = pc, .sp = here, .fp = fp}); });
+        Output([&](int fd) { PrintInterruptedTrace(fd, {.pc = pc, .sp = sp, .fp = fp}); });
     EXPECT_EQ(CountOf(text, "(...)\n"), 1) << text;
   }
 }
