@@ -2,6 +2,7 @@
 #include "chan/select.h"
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +16,7 @@
 #include "chan/select_vector.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/internal/delay.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
@@ -114,51 +116,63 @@ TEST_P(SelectTest, FunctionsMaySelectAgainAndThrow) {
   });
 }
 
-TEST_P(SelectTest, ManySelectsOnManyChannelsDeliverEachValueOnce) {
-  Run([] {
-    constexpr int kChannels = 4;
-    constexpr int kSenders = 4;
-    constexpr int kReceivers = 4;
-    constexpr int kValues = 500;
-    std::vector<Chan<int>> c;
-    for (int i = 0; i < kChannels; ++i) c.emplace_back(i % 2);
-    Chan<int> quit(0);
-    std::vector<std::atomic<int>> times(kSenders * kValues);
-    Tasks receivers;
-    for (int r = 0; r < kReceivers; ++r) {
-      receivers.Go([&] {
-        bool running = true;
-        const auto take = [&](std::optional<int> v) { ++times[static_cast<size_t>(*v)]; };
-        while (running) {
-          Select(c[0].OnRecv(take), c[1].OnRecv(take), quit.OnRecv([&] { running = false; }),
-                 c[2].OnRecv(take), c[3].OnRecv(take));
-        }
-      });
-    }
-    Tasks senders;
-    for (int s = 0; s < kSenders; ++s) {
-      senders.Go([&, s] {
-        for (int i = 0; i < kValues; ++i) {
-          const int v = s * kValues + i;
-          if (i % 3 == 0) {
-            c[static_cast<size_t>(i % kChannels)].Send(v);
-          } else {
-            Select(c[3].OnSend(v), c[2].OnSend(v), c[1].OnSend(v), c[0].OnSend(v));
-          }
-        }
-      });
-    }
-    senders.Wait();
-    // What is in a buffer has a receiver coming for it.
-    ASSERT_TRUE(testing::Eventually([&] {
-      for (const Chan<int>& channel : c) {
-        if (channel.len() != 0) return false;
+// Sends and selects of all sorts among many tasks; each value arrives once.
+void SelectCrosswise(int values) {
+  constexpr int kChannels = 4;
+  constexpr int kSenders = 4;
+  constexpr int kReceivers = 4;
+  std::vector<Chan<int>> c;
+  for (int i = 0; i < kChannels; ++i) c.emplace_back(i % 2);
+  Chan<int> quit(0);
+  std::vector<std::atomic<int>> times(static_cast<size_t>(kSenders * values));
+  Tasks receivers;
+  for (int r = 0; r < kReceivers; ++r) {
+    receivers.Go([&] {
+      bool running = true;
+      const auto take = [&](std::optional<int> v) { ++times[static_cast<size_t>(*v)]; };
+      while (running) {
+        Select(c[0].OnRecv(take), c[1].OnRecv(take), quit.OnRecv([&] { running = false; }),
+               c[2].OnRecv(take), c[3].OnRecv(take));
       }
-      return true;
-    }));
-    quit.Close();
-    receivers.Wait();
-    for (const std::atomic<int>& n : times) EXPECT_EQ(n, 1);
+    });
+  }
+  Tasks senders;
+  for (int s = 0; s < kSenders; ++s) {
+    senders.Go([&, s] {
+      for (int i = 0; i < values; ++i) {
+        const int v = s * values + i;
+        if (i % 3 == 0) {
+          c[static_cast<size_t>(i % kChannels)].Send(v);
+        } else {
+          Select(c[3].OnSend(v), c[2].OnSend(v), c[1].OnSend(v), c[0].OnSend(v));
+        }
+      }
+    });
+  }
+  senders.Wait();
+  // What is in a buffer has a receiver coming for it.
+  ASSERT_TRUE(testing::Eventually([&] {
+    for (const Chan<int>& channel : c) {
+      if (channel.len() != 0) return false;
+    }
+    return true;
+  }));
+  quit.Close();
+  receivers.Wait();
+  for (const std::atomic<int>& n : times) EXPECT_EQ(n, 1);
+}
+
+TEST_P(SelectTest, ManySelectsOnManyChannelsDeliverEachValueOnce) {
+  Run([] { SelectCrosswise(500); });
+}
+
+TEST_P(SelectTest, NothingIsLostHoweverTheStepsInterleave) {
+  Run([] {
+    for (uint64_t seed = 1; seed <= 10; ++seed) {
+      internal::EnableRandomDelays(seed);
+      SelectCrosswise(50);
+    }
+    internal::SetDelayHook(nullptr);
   });
 }
 
