@@ -1,0 +1,186 @@
+// What goroutines cost. The first argument is the number of Ps, 0 for all of the machine's. Each
+// workload does the work of the same name in Go that tools/compare sets beside it; time is wall
+// time.
+#include <benchmark/benchmark.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+
+#include "absl/time/time.h"
+#include "chan/chan.h"
+#include "sched/clock.h"
+#include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
+#include "sched/testing.h"
+#include "sched/timer.h"
+#include "sched/waiter.h"
+
+namespace weft {
+namespace {
+
+// Runs `body` as a goroutine with the number of Ps that the benchmark asks for.
+template <typename Body>
+void OnGoroutine(benchmark::State& state, Body body) {
+  static const int kAllProcs = MaxProcs();
+  const int procs = static_cast<int>(state.range(0));
+  SetMaxProcs(procs == 0 ? kAllProcs : procs);
+  testing::RunOnGoroutine([&] { body(); });
+  SetMaxProcs(kAllProcs);
+}
+
+// Starts goroutines that end at once, a thousand at a time, and waits for each thousand; per
+// goroutine.
+void BM_SpawnExit(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    WaitGroup all;
+    while (state.KeepRunningBatch(1'000)) {
+      all.Add(1'000);
+      for (int i = 0; i < 1'000; ++i) Go([&all] { all.Done(); });
+      all.Wait();
+    }
+  });
+}
+
+// Starts one goroutine and waits for its message, one after the other.
+void BM_SpawnJoin(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    Chan<int> c(0);
+    for (auto _ : state) {
+      Go([&c] { c.Send(1); });
+      benchmark::DoNotOptimize(c.Recv());
+    }
+  });
+}
+
+// Two goroutines a P that do nothing else; per yield and P.
+void BM_Yield(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    constexpr int64_t kEach = 200'000;
+    const int tasks = 2 * MaxProcs();
+    while (state.KeepRunningBatch(2 * kEach)) {
+      WaitGroup all;
+      all.Add(tasks);
+      for (int t = 0; t < tasks; ++t) {
+        Go([&all] {
+          for (int64_t i = 0; i < kEach; ++i) Yield();
+          all.Done();
+        });
+      }
+      all.Wait();
+    }
+  });
+}
+
+void SkynetNode(const Chan<int64_t>& parent, int64_t number, int64_t size) {
+  if (size == 1) {
+    parent.Send(number);
+    return;
+  }
+  Chan<int64_t> children(0);
+  for (int64_t i = 0; i < 10; ++i) {
+    const int64_t child = number + i * (size / 10);
+    Go([children, child, size] { SkynetNode(children, child, size / 10); });
+  }
+  int64_t sum = 0;
+  for (int i = 0; i < 10; ++i) sum += *children.Recv();
+  parent.Send(sum);
+}
+
+// A tree of 1,111,111 goroutines, ten children each, that sums its leaves; per goroutine.
+void BM_Skynet(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    while (state.KeepRunningBatch(1'111'111)) {
+      Chan<int64_t> root(0);
+      Go([root] { SkynetNode(root, 0, 1'000'000); });
+      if (*root.Recv() != 499'999'500'000) std::abort();
+    }
+  });
+}
+
+// 200,000 goroutines that each sleep 1 to 1000 us once; per goroutine.
+void BM_Sleepers(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    constexpr int kSleepers = 200'000;
+    while (state.KeepRunningBatch(kSleepers)) {
+      WaitGroup all;
+      all.Add(kSleepers);
+      for (int i = 0; i < kSleepers; ++i) {
+        Go([&all, i] {
+          Sleep(absl::Microseconds(1 + i % 1'000));
+          all.Done();
+        });
+      }
+      all.Wait();
+    }
+  });
+}
+
+// How late an otherwise idle program wakes from a sleep of 50 us.
+void BM_SleepLate(benchmark::State& state) {
+  constexpr absl::Duration kSleep = absl::Microseconds(50);
+  OnGoroutine(state, [&] {
+    for (auto _ : state) {
+      const Instant start = Instant::Now();
+      Sleep(kSleep);
+      state.SetIterationTime(absl::ToDoubleSeconds(Instant::Now() - start - kSleep));
+    }
+  });
+}
+
+// Starts a timer that is an hour away and stops it.
+void BM_Timer(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    for (auto _ : state) {
+      Timer timer([](Timer&) {});
+      timer.Start(Instant::Now() + absl::Hours(1));
+      timer.Stop();
+    }
+  });
+}
+
+// Two goroutines that wake each other and wait; per wait, so there is one switch in it.
+void BM_ContextSwitch(benchmark::State& state) {
+  OnGoroutine(state, [&] {
+    std::atomic<int64_t> turn{0};
+    std::atomic<bool> stop{false};
+    std::atomic<Waiter*> other{nullptr};
+    Waiter* self = Waiter::Current();
+    WaitGroup ended;
+    ended.Add(1);
+    Go([&] {
+      other.store(Waiter::Current(), std::memory_order_release);
+      self->Unpark();
+      while (!stop.load(std::memory_order_acquire)) {
+        if (turn.load(std::memory_order_acquire) % 2 == 0) {
+          Waiter::Current()->Park(WaitReason::kNone);
+          continue;
+        }
+        turn.fetch_add(1, std::memory_order_acq_rel);
+        self->Unpark();
+      }
+      ended.Done();
+    });
+    while (other.load(std::memory_order_acquire) == nullptr) self->Park(WaitReason::kNone);
+    while (state.KeepRunningBatch(2)) {
+      turn.fetch_add(1, std::memory_order_acq_rel);
+      other.load(std::memory_order_relaxed)->Unpark();
+      while (turn.load(std::memory_order_acquire) % 2 == 1) self->Park(WaitReason::kNone);
+    }
+    stop.store(true, std::memory_order_release);
+    other.load(std::memory_order_relaxed)->Unpark();
+    ended.Wait();
+  });
+}
+
+BENCHMARK(BM_SpawnExit)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_SpawnJoin)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Yield)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Skynet)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_Sleepers)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_SleepLate)->Arg(1)->Arg(0)->UseManualTime();
+BENCHMARK(BM_Timer)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_ContextSwitch)->Arg(1)->Arg(0)->UseRealTime();
+
+}  // namespace
+}  // namespace weft
