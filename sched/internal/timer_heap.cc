@@ -75,8 +75,9 @@ void TimerHeap::Insert(Timer& timer, Instant when) {
 }
 
 void TimerHeap::Remove(Timer& timer) {
-  timer.heap_.store(nullptr, std::memory_order_release);
   Take(timer);
+  // Last, and release: who finds the timer in no heap may start it again in another one at once.
+  timer.heap_.store(nullptr, std::memory_order_release);
 }
 
 void TimerHeap::Take(Timer& timer) {
