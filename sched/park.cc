@@ -15,11 +15,12 @@ namespace weft::internal {
 namespace {
 
 void Ready(G* g) {
-  // Acquire: pairs with the release store in FinishPark(); the winner of the word is alone here.
-  const GStatus was = g->status.exchange(GStatus::kRunnable, std::memory_order_acq_rel);
-  if (was != GStatus::kWaiting) [[unlikely]] {
+  // Whoever has won the word is alone here, and has acquired it from FinishPark(): no exchange
+  // needed.
+  if (g->status.load(std::memory_order_relaxed) != GStatus::kWaiting) [[unlikely]] {
     Fatal("a goroutine that does not wait was made ready");
   }
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   Enqueue(g, Place::kNext);
 }
 
