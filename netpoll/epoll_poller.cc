@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <string>
 
@@ -54,11 +55,16 @@ EpollPoller::~EpollPoller() {
 }
 
 EpollPoller& EpollPoller::Get() {
-  static EpollPoller* const poller = [] {
-    auto* p = new EpollPoller;
-    RegisterPoller(p);
-    return p;
-  }();
+  static EpollPoller* const poller = new EpollPoller;
+  // Not in the initializer: registering enters the runtime, where the goroutine may have to wait
+  // for a P, and those who hold the Ps would meanwhile block their threads on the initializer's
+  // guard. Whoever comes between the two registers descriptors, waits, and is woken when the
+  // scheduler polls.
+  static std::atomic<bool> registered{false};
+  if (!registered.load(std::memory_order_relaxed) &&
+      !registered.exchange(true, std::memory_order_relaxed)) {
+    RegisterPoller(poller);
+  }
   return *poller;
 }
 

@@ -87,7 +87,11 @@ int64_t SysWritev(Fd::Kind kind, int fd, iovec* pieces, int count) {
 
 void SetAcceptHook(AcceptHook hook) { accept_hook.store(hook, std::memory_order_relaxed); }
 
-Fd::Fd(int fd, Kind kind) : fd_(fd), kind_(kind), desc_(PollDesc::Get()) {}
+Fd::Fd(int fd, Kind kind) : fd_(fd), kind_(kind), desc_(PollDesc::Get()) {
+  // The poller takes descriptors of its own, and a server that has never had to wait before they
+  // run out could not have any then.
+  EpollPoller::Get();
+}
 
 Fd::~Fd() { Close(); }
 
