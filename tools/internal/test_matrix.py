@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -215,6 +216,8 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
+    # As an exception, so that the Bazel under way is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     extra = list(arguments.bazel_flag)
     if arguments.rerun:
         extra.append("--nocache_test_results")
