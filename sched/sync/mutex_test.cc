@@ -9,6 +9,9 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/internal/lock.h"
+#include "sched/internal/thread.h"
+#include "sched/sync/internal/parking_table.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
@@ -24,6 +27,14 @@ static_assert(sizeof(Mutex) == 4);
 // For what the analysis of locks cannot follow.
 void LockUnseen(Mutex& mutex) ABSL_NO_THREAD_SAFETY_ANALYSIS { mutex.Lock(); }
 void UnlockUnseen(Mutex& mutex) ABSL_NO_THREAD_SAFETY_ANALYSIS { mutex.Unlock(); }
+
+// How many are in its queue.
+int Waiting(const Mutex& mutex) {
+  internal::RuntimeSection section;
+  internal::ParkingBucket& bucket = internal::BucketOf(&mutex);
+  const internal::LockGuard guard(bucket.lock);
+  return bucket.Count(&mutex);
+}
 
 TEST_P(MutexTest, SY01_OneHolderAtATime) {
   Run([] {
@@ -100,8 +111,7 @@ TEST_P(MutexTest, WaitersGetItInTheOrderOfTheirComing) {
         MutexLock lock(mutex);
         order.push_back(i);
       });
-      // Spinning included, it waits in the queue by then; the check below fails if it does not.
-      Sleep(absl::Milliseconds(5));
+      EXPECT_TRUE(testing::Eventually([&] { return Waiting(mutex) == i + 1; }));
     }
     mutex.Unlock();
     tasks.Wait();

@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
@@ -98,6 +97,7 @@ TEST(WaitGroupDeathTest, SY10_NegativeCounterPanics) {
 #ifndef NDEBUG
 // SY-12: such misuse is noticed at certain moments only; the delay points hold them still.
 WaitGroup* misused = nullptr;
+std::atomic<bool> counted{false};
 
 void RunOnceAt(const char* wanted, const char* point, void (*act)()) {
   static std::atomic<bool> done{false};
@@ -112,11 +112,12 @@ TEST(WaitGroupDeathTest, SY12_AddConcurrentWithWaitPanics) {
         misused = &group;
         // One adds while the others are being released.
         internal::SetDelayHook([](const char* point) {
+          if (absl::string_view(point) == "wait_group.counted") counted = true;
           RunOnceAt("wait_group.zero", point, [] { misused->Add(1); });
         });
         group.Add(1);
         std::thread waiter([&] { group.Wait(); });
-        Sleep(absl::Milliseconds(50));
+        testing::Eventually([] { return counted.load(); });
         group.Done();
         waiter.join();
       },

@@ -26,6 +26,12 @@ ParkRecord* const* ParkingBucket::Find(const void* address) const {
   return link;
 }
 
+int ParkingBucket::Count(const void* address) const {
+  int n = 0;
+  for (const ParkRecord* record = *Find(address); record != nullptr; record = record->next) ++n;
+  return n;
+}
+
 void ParkingBucket::PushBack(ParkRecord* record) {
   record->next = nullptr;
   ParkRecord** link = Find(record->address);

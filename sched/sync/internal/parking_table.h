@@ -48,6 +48,8 @@ class ABSL_LOCKABLE ParkingBucket {
   // All of them, linked by `next`.
   ParkRecord* PopAll(const void* address);
   bool Has(const void* address) const { return *Find(address) != nullptr; }
+  // How many wait for it.
+  int Count(const void* address) const;
 
  private:
   // The link to the first record of `address`, or to the null at the end.
