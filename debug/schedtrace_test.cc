@@ -157,12 +157,15 @@ TEST(SchedTraceTest, TicksWhileAllIsIdle) {
     const std::vector<Line> lines = Trace("idle", 20, 500, procs);
     // 25 are due; a busy machine may swallow some.
     EXPECT_GE(lines.size(), 10u);
+    // Once all threads have gone to sleep, nothing but the end of main's sleep wakes one.
     bool settled = false;
     for (const Line& line : lines) {
       EXPECT_EQ(line.max_procs, procs);
-      settled |= line.milliseconds >= 20;
-      if (line.milliseconds < 100 || line.spinning > 0) continue;
+      if (line.milliseconds >= 500) break;
+      settled |= line.idle_procs == procs && line.spinning == 0;
+      if (!settled) continue;
       EXPECT_EQ(line.idle_procs, procs);
+      EXPECT_EQ(line.spinning, 0);
       EXPECT_EQ(line.global_queue, 0);
       for (const int size : line.queues) EXPECT_EQ(size, 0);
     }
@@ -188,7 +191,9 @@ TEST(SchedTraceTest, TicksWhileEveryPIsHogged) {
   for (const int procs : {1, 2}) {
     const std::vector<Line> lines = Trace("hog", 20, 500, procs);
     EXPECT_GE(lines.size(), 10u);
-    EXPECT_EQ(lines.back().idle_procs, 0);
+    int hogged = 0;
+    for (const Line& line : lines) hogged += line.idle_procs == 0 ? 1 : 0;
+    EXPECT_GE(hogged, 5);
   }
 }
 

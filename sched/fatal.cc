@@ -30,9 +30,7 @@ std::atomic<uintptr_t> asking{0};
 
 }  // namespace
 
-bool ClaimFatalReport() {
-  return !claimed.exchange(true, std::memory_order_acq_rel);
-}
+bool ClaimFatalReport() { return !claimed.exchange(true, std::memory_order_acq_rel); }
 
 bool FatalReportUnderWay() {
   return asking.load(std::memory_order_relaxed) != 0 || claimed.load(std::memory_order_relaxed);

@@ -88,8 +88,9 @@ void PutG(P* p, G* g) {
   p->free_g_count.store(count, std::memory_order_relaxed);
 }
 
+// Release: whoever finds by NumGoroutine() that a goroutine has ended sees what it has done.
 void Count(std::atomic<uint64_t>& counter) {
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
 
 void AssignId(P* p, G* g) {
@@ -224,8 +225,9 @@ void Exit() {
 }
 
 int64_t NumGoroutine() {
-  uint64_t started = sched.goroutines.started.load(std::memory_order_relaxed);
-  uint64_t ended = sched.goroutines.ended.load(std::memory_order_relaxed);
+  // All loads acquire: they pair with the release in Count().
+  uint64_t started = sched.goroutines.started.load(std::memory_order_acquire);
+  uint64_t ended = sched.goroutines.ended.load(std::memory_order_acquire);
   for (const auto& slot : sched.ps) {
     const P* p = slot.load(std::memory_order_acquire);
     if (p == nullptr) break;

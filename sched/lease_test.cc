@@ -218,6 +218,33 @@ TEST(LeaseLatencyTest, WaitingWorkGetsThePSoon) {
   }
 }
 
+// SC-20: goroutines in short sections take turns, and all of them come to their end.
+TEST(LeaseTurnsTest, GoroutinesInShortSectionsTakeTurns) {
+  SetMaxProcs(2);
+  for (const int microseconds : {10, 100, 1'000}) {
+    for (int round = 0; round < 5; ++round) {
+      const Instant start = Instant::Now();
+      std::atomic<bool> stop{false};
+      std::atomic<int> started{0};
+      std::atomic<int> left{8};
+      for (int i = 0; i < 8; ++i) {
+        Go([&, microseconds] {
+          started.fetch_add(1);
+          while (!stop.load()) {
+            BlockingSection section;
+            std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+          }
+          left.fetch_sub(1);
+        });
+      }
+      ASSERT_TRUE(Eventually([&] { return started.load() == 8; }));
+      stop.store(true);
+      ASSERT_TRUE(Eventually([&] { return left.load() == 0; }));
+      EXPECT_LT(Instant::Now() - start, absl::Seconds(5));
+    }
+  }
+}
+
 TEST(LeaseOnThreadsTest, SectionsDoNothing) {
   BlockingSection section;
   BlockingSection inner(BlockingSection::Expect::kLong);

@@ -31,26 +31,25 @@ void OnEachKind(absl::FunctionRef<void()> body) {
   });
 }
 
-// Says when it ran.
+// Says when it ran, and wakes who made it.
 struct Stopwatch {
-  Stopwatch() : timer(Fire) {}
+  Stopwatch() : timer(Fire), owner(Waiter::Current()) {}
   static void Fire(Timer& t) {
     auto* self = reinterpret_cast<Stopwatch*>(&t);
+    Waiter* owner = self->owner;
     self->at.store(Instant::Now().nanos());
-    self->runs.fetch_add(1);
-    if (Waiter* waiter = self->waiter.load()) waiter->Unpark();
+    self->runs.fetch_add(1);  // the last touch: whoever sees it may destroy this
+    owner->Unpark();
   }
   // Parks until it has run `n` times.
   void WaitFor(int n) {
-    waiter.store(Waiter::Current());
-    while (runs.load() < n) Waiter::Current()->Park(WaitReason::kSleep);
-    waiter.store(nullptr);
+    while (runs.load() < n) owner->Park(WaitReason::kSleep);
   }
 
   Timer timer;  // first
+  Waiter* const owner;
   std::atomic<int64_t> at{0};
   std::atomic<int> runs{0};
-  std::atomic<Waiter*> waiter{nullptr};
 };
 
 TEST(TimerTest, RunsOnceAndNotEarly) {
@@ -118,8 +117,9 @@ struct Chain {
       EXPECT_FALSE(t.Start(Instant::Now())) << "not pending while its callback runs";
     } else {
       // What a callback may do besides.
+      Waiter* waiter = self->waiter;
       Go([self] { self->spawned.store(true); });
-      self->waiter->Unpark();
+      waiter->Unpark();
     }
   }
   Timer timer;

@@ -171,8 +171,10 @@ int PanicInGoroutine() {
   return 0;
 }
 
+__attribute__((noinline)) void ThrowInThread() { throw std::runtime_error("in a thread"); }
+
 int PanicInThread() {
-  std::thread([] { throw std::runtime_error("in a thread"); }).join();
+  std::thread([] { ThrowInThread(); }).join();
   return 0;
 }
 

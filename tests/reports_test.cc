@@ -1,5 +1,5 @@
 // How a program ends, and what it says then: exact texts, traces and exit statuses (DL-01, DL-04,
-// DL-07, DL-12, DL-13, DL-15, DL-16, DL-18, and TM-10's endless sleep).
+// DL-07, DL-09, DL-12, DL-13, DL-15, DL-16, DL-18, and TM-10's endless sleep).
 #include <string>
 #include <vector>
 
@@ -100,6 +100,26 @@ TEST(DeadlockTest, APendingTimerHidesIt) {
   }
 }
 
+// DL-09: a wait for the network is no deadlock, though no other goroutine could end it.
+TEST(DeadlockTest, AWaitForTheNetworkIsNone) {
+  for (const int procs : {1, 4}) {
+    const ProcessResult r =
+        RunProcess({"tests/accept_program", "accept"},
+                   {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}, .limit = absl::Seconds(1)});
+    EXPECT_TRUE(r.timed_out);
+    EXPECT_EQ(r.err, "");
+  }
+}
+
+TEST(DeadlockTest, IsReportedOnceNobodyWaitsForTheNetworkAnyMore) {
+  for (const int procs : {1, 2, 4}) {
+    const ProcessResult r = RunProcess({"tests/accept_program", "afterwards"},
+                                       {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
+    EXPECT_EQ(r.exit_status, 2);
+    EXPECT_THAT(r.err, StartsWith(kDeadlock));
+  }
+}
+
 // DL-04: the others finish first.
 TEST(DeadlockTest, MainThatHasExitedIsReportedWhenTheOthersHaveEnded) {
   OverProcs("main-exits", 2, [](const ProcessResult& r) {
@@ -129,7 +149,7 @@ TEST(PanicTest, TraceShowsTheThrowAndWhoStartedTheGoroutine) {
 TEST(PanicTest, PlainThreadsPanicLikeGoroutines) {
   OverProcs("panic-thread", 2, [](const ProcessResult& r) {
     EXPECT_THAT(r.err, StartsWith("panic: in a thread\n\n"));
-    EXPECT_THAT(r.err, HasSubstr("PanicInThread"));
+    EXPECT_THAT(r.err, HasSubstr("reports::ThrowInThread"));
   });
 }
 

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 extern char** environ;
@@ -34,9 +35,16 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 
 std::vector<std::string> Environment(const std::vector<std::string>& extra) {
   std::vector<std::string> env;
+  // ThreadSanitizer would let each program sleep for a second at its end.
+  std::string tsan_options = "TSAN_OPTIONS=atexit_sleep_ms=0";
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (!absl::StartsWith(*variable, "WEFT")) env.emplace_back(*variable);
+    if (absl::StartsWith(*variable, "TSAN_OPTIONS=")) {
+      tsan_options = absl::StrCat(*variable, ":atexit_sleep_ms=0");
+    } else if (!absl::StartsWith(*variable, "WEFT")) {
+      env.emplace_back(*variable);
+    }
   }
+  env.push_back(tsan_options);
   env.insert(env.end(), extra.begin(), extra.end());
   return env;
 }
