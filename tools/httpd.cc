@@ -85,8 +85,10 @@ bool WantsHelp(int argc, char** argv) {
   return false;
 }
 
-// What is wrong with the flags, or an empty string.
-std::string CheckFlags() {
+// Returns what is wrong with them, or an empty string. Ends the process if there is an unknown one.
+std::string ParseFlags(int argc, char** argv) {
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) return absl::StrCat("unexpected argument: ", rest[1], " (see --help)");
   const int header_bytes = absl::GetFlag(FLAGS_max_header_bytes);
   if (header_bytes < kMinHeaderBytes || header_bytes > kMaxHeaderBytes) {
     return absl::StrCat("--max_header_bytes=", header_bytes, ": must be from ", kMinHeaderBytes,
@@ -194,9 +196,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   absl::SetProgramUsageMessage("serves the files of a directory over HTTP; see --help");
-  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
-  if (rest.size() > 1) return Fail(absl::StrCat("unexpected argument: ", rest[1], " (see --help)"));
-  if (const std::string problem = CheckFlags(); !problem.empty()) return Fail(problem);
+  // What lives in this frame is never destroyed: weft::Main() ends the process.
+  if (const std::string problem = ParseFlags(argc, argv); !problem.empty()) return Fail(problem);
   RaiseDescriptorLimit();
   const weft::http::Fd signals = BlockStopSignals();
   if (!signals) return Fail("cannot make a descriptor for signals");
