@@ -61,30 +61,6 @@ constexpr size_t kWordScratchBytes = kStageOffset + sizeof(uint64_t);
 // Thread that it has looked up. Everything else goes the long way: SendWordLong() from the start,
 // SendWordLocked() from where the section is open and the lock taken.
 
-// EnterRuntime() where that is simple: on a thread that runs goroutines, outside of every section,
-// and with nothing asked of it. Null, and no section, in all other cases.
-inline Thread* EnterRuntimeSimply() {
-  Thread* thread = ThisThread();
-  if (thread == nullptr || !thread->runs_goroutines ||
-      thread->in_runtime.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-    return nullptr;
-  }
-  thread->in_runtime.store(1, std::memory_order_relaxed);
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (thread->attn.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-    thread->in_runtime.store(0, std::memory_order_release);
-    return nullptr;
-  }
-  thread->entries.store(thread->entries.load(std::memory_order_relaxed) + 1,
-                        std::memory_order_relaxed);
-  return thread;
-}
-
-// Ends it; nothing that could change the thread has been called since.
-inline void LeaveRuntimeSimply(Thread* thread) {
-  thread->in_runtime.store(0, std::memory_order_release);
-}
-
 __attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) {
   const Step step = SendLocked<MoveWord>(*core, &word);
@@ -143,11 +119,11 @@ __attribute__((noinline)) ReceivedWord RecvWordLong(ChanCore* core) noexcept {
 bool SendWord(ChanCore* core, uint64_t word) noexcept {
   if (core == nullptr) [[unlikely]]
     return SendWordLong(core, word);
-  Thread* thread = EnterRuntimeSimply();
+  Thread* thread = TryEnterRuntime();
   if (thread == nullptr) [[unlikely]]
     return SendWordLong(core, word);
   if (!core->lock.TryAcquire()) [[unlikely]] {
-    LeaveRuntimeSimply(thread);
+    LeaveRuntimeOf(thread);
     return SendWordLong(core, word);
   }
   const uint64_t count = core->count.load(std::memory_order_relaxed);
@@ -158,18 +134,18 @@ bool SendWord(ChanCore* core, uint64_t word) noexcept {
   MoveWord::Relocate(*core, MoveWord::Slot(*core, SlotAfter(*core, core->first, count)), &word);
   SetCount(*core, count + 1);
   core->lock.Release();
-  LeaveRuntimeSimply(thread);
+  LeaveRuntimeOf(thread);
   return true;
 }
 
 ReceivedWord RecvWord(ChanCore* core) noexcept {
   if (core == nullptr) [[unlikely]]
     return RecvWordLong(core);
-  Thread* thread = EnterRuntimeSimply();
+  Thread* thread = TryEnterRuntime();
   if (thread == nullptr) [[unlikely]]
     return RecvWordLong(core);
   if (!core->lock.TryAcquire()) [[unlikely]] {
-    LeaveRuntimeSimply(thread);
+    LeaveRuntimeOf(thread);
     return RecvWordLong(core);
   }
   const uint64_t count = core->count.load(std::memory_order_relaxed);
@@ -180,7 +156,7 @@ ReceivedWord RecvWord(ChanCore* core) noexcept {
   core->first = SlotAfter(*core, slot, 1);
   SetCount(*core, count - 1);
   core->lock.Release();
-  LeaveRuntimeSimply(thread);
+  LeaveRuntimeOf(thread);
   return {word, TryResult::kDone};
 }
 

@@ -55,7 +55,7 @@
 
 #include "absl/base/attributes.h"
 #include "absl/status/status.h"
-#include "chan/internal/spin_lock.h"
+#include "sched/internal/lock.h"
 #include "sched/waiter.h"
 
 namespace weft {
@@ -152,7 +152,7 @@ struct alignas(64) ChanCore {
   // Elements are words: at most eight bytes that may be copied, passed in registers.
   enum class Kind : uint8_t { kWord, kStaged };
 
-  SpinLock lock;
+  Lock lock;
   std::atomic<bool> closed{false};
   const Kind kind;
   std::atomic<uint64_t> count{0};  // elements in the ring; written under the lock
@@ -161,9 +161,9 @@ struct alignas(64) ChanCore {
   const uint64_t slot_mask;  // 0 where elements have no contents, else all ones
   WaitQueue receivers;
   WaitQueue senders;
-  const ElementOps* const ops;
 
-  alignas(64) std::atomic<uint64_t> handles{1};
+  alignas(64) const ElementOps* const ops;
+  std::atomic<uint64_t> handles{1};
 
   ChanCore(Kind k, uint64_t c, const ElementOps* o)
       : kind(k), capacity(c), slot_mask(o->bytes == 0 ? 0 : ~uint64_t{0}), ops(o) {}

@@ -94,6 +94,31 @@ inline void LeaveRuntime() {
   thread->in_runtime.store(depth - 1, std::memory_order_release);
 }
 
+// EnterRuntime() for a short way that calls nothing else: where this is a thread that runs
+// goroutines, outside of every section, and nothing is asked of it. Null, and no section, in all
+// other cases.
+inline Thread* TryEnterRuntime() {
+  Thread* thread = ThisThread();
+  if (thread == nullptr || !thread->runs_goroutines ||
+      thread->in_runtime.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    return nullptr;
+  }
+  thread->in_runtime.store(1, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (thread->attn.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    thread->in_runtime.store(0, std::memory_order_release);
+    return nullptr;
+  }
+  thread->entries.store(thread->entries.load(std::memory_order_relaxed) + 1,
+                        std::memory_order_relaxed);
+  return thread;
+}
+
+// Ends it, if nothing that could change the thread has been called since.
+inline void LeaveRuntimeOf(Thread* thread) {
+  thread->in_runtime.store(0, std::memory_order_release);
+}
+
 class RuntimeSection {
  public:
   RuntimeSection() { EnterRuntime(); }
