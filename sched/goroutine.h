@@ -17,8 +17,8 @@
 // Rules for code on goroutines (sched/README.md has the reasons):
 // - After any call into Weft the goroutine may be on another thread. Do not hold a lock that is
 //   tied to a thread, nor an address of a thread_local, across one.
-// - Calls that block the thread may be made anywhere; wrap long ones in a BlockingSection so that
-//   the others lose no time.
+// - Calls that block the thread may be made anywhere, but keep its P from the others: wrap those
+//   that may take long in a BlockingSection.
 #ifndef WEFT_SCHED_GOROUTINE_H_
 #define WEFT_SCHED_GOROUTINE_H_
 
