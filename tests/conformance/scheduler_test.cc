@@ -178,17 +178,5 @@ TEST(SchedulerConformanceProgram, SC14_TheCountIsThatOfADump) {
   }
 }
 
-// DL-09: the only goroutine waits in Accept, for longer than any check for deadlocks takes; then a
-// child of the program connects.
-TEST(SchedulerConformanceProgram, DL09_WaitingInAcceptIsNoDeadlock) {
-  for (const int procs : {1, 2, 4}) {
-    const ProcessResult r = RunProcess({"tests/conformance/program", "accept"},
-                                       {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
-    EXPECT_EQ(r.exit_status, 0) << r.err;
-    EXPECT_EQ(r.out, "accepted\n");
-    EXPECT_EQ(r.err, "");
-  }
-}
-
 }  // namespace
 }  // namespace weft
