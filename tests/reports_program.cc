@@ -257,7 +257,10 @@ struct ErrorThatThrowsItself : std::exception {
 };
 int PanicLoop() { throw ErrorThatThrowsItself(); }
 
-__attribute__((noinline)) void Crasher() { ThrowDeep(2); }
+__attribute__((noinline)) void Crasher() {
+  ThrowDeep(2);
+  std::atomic_signal_fence(std::memory_order_seq_cst);  // no tail call: it is to be in the trace
+}
 
 int PanicRace() {
   weft::Go([] { Crasher(); });
