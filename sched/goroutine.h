@@ -85,8 +85,8 @@ int MaxProcs();
 // the program. From goroutines and threads; may park.
 int SetMaxProcs(int n);
 
-// Goroutines that exist now: running, runnable or waiting. What one that is no longer counted has done
-// is visible to the caller.
+// Goroutines that exist now: running, runnable or waiting. What one that is no longer counted has
+// done is visible to the caller.
 int64_t NumGoroutine();
 
 // The calling goroutine's number, from 1 for main; 0 on a plain thread.

@@ -23,7 +23,7 @@
 #define TAIL 0                     /* the tail of the producer's queue, or the time of its timer */
 #define NA 1
 #define SBN 2
-#include "tso.h"
+#include "tso.inc"
 
 byte head;                         /* of the producer's queue: what was stolen */
 byte global_queue, idle_ps;        /* under sched.lock */

@@ -39,7 +39,7 @@
 #define PD(q) (3 * NM + (q) - 1)   /* a word of P q that only its holder touches */
 #define NA (3 * NM + NP)
 #define SBN 3
-#include "tso.h"
+#include "tso.inc"
 
 bool mlock[NM];                    /* m->lock */
 /* Under sched.lock; one atomic block is one critical section. */
