@@ -127,14 +127,14 @@ void TestTimerFairness(bool with_after) {
       }
     });
   }
+  const Instant start = Instant::Now();
+  const Instant end = start + absl::Milliseconds(20);
   if (!with_after) {
     tasks.Go([expired] {
       Sleep(absl::Milliseconds(20));
       expired.Close();
     });
   }
-  const Instant start = Instant::Now();
-  const Instant end = start + absl::Milliseconds(20);
   int chosen = 0;
   while (chosen == 0 && Instant::Now() - start < absl::Seconds(60)) {
     if (with_after) {
