@@ -57,15 +57,13 @@ bool RetakeBlocked(M* m, P* p, Instant now) {
 }
 
 // A goroutine that was to run next on `p` waits for one that computes: see handoff.h.
-bool WakeForHandoff(P* p) {
+void WakeForHandoff(P* p) {
   const uint32_t switches = p->switches.load(std::memory_order_relaxed);
   if (switches != p->seen_switches || !p->run_queue.HasNext()) {
     p->seen_switches = switches;
-    return false;
+    return;
   }
-  if (sched.idle_p_count.load(std::memory_order_relaxed) == 0) return false;
-  WakeP();
-  return true;
+  if (sched.idle_p_count.load(std::memory_order_relaxed) > 0) WakeP();
 }
 
 bool Retake(Instant now) {
@@ -76,7 +74,7 @@ bool Retake(Instant now) {
     P* p = m->p.load(std::memory_order_acquire);
     if (p == nullptr) continue;
     EndSlice(m, p, now);
-    found |= WakeForHandoff(p);
+    WakeForHandoff(p);
     found |= RetakeBlocked(m, p, now);
   }
   return found;

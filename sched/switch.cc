@@ -5,7 +5,7 @@
 // whoever runs next on the thread does that first: another goroutine, or the scheduler's loop.
 //
 // The next goroutine is switched to directly where the choice is the plain one, the head of the
-// local queue: that saves the way over the scheduler's stack. Anything else (timers pending, the
+// local queue: that saves the way over the scheduler's stack. Anything else (the timers' or the
 // global queue's turn, a stop, an empty queue) is left to the loop in proc.cc.
 #include "absl/strings/str_cat.h"
 #include "sched/fatal.h"
@@ -13,6 +13,8 @@
 
 namespace weft::internal {
 namespace {
+
+constexpr uint32_t kTimerSwitches = 8;
 
 // Gives the goroutine a stack for its first run.
 void GiveStack(P* p, G* g) {
@@ -64,7 +66,12 @@ void ArriveAtScheduler(M* m) {
 // The goroutine to switch to directly, or null.
 G* DirectNext(P* p, bool* inherits_slice) {
   if (p == nullptr || sched.stopping.load(std::memory_order_relaxed) ||
-      p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0 ||
+      p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
+    return nullptr;
+  }
+  // Whether a timer is due takes a look at the clock, which costs more than the switch: the loop
+  // looks each time it comes round, and it does after so many switches.
+  if (p->switches.load(std::memory_order_relaxed) % kTimerSwitches == 0 &&
       !p->timers.Earliest().IsNever()) {
     return nullptr;
   }
