@@ -63,7 +63,9 @@ void WakeForHandoff(P* p) {
     p->seen_switches = switches;
     return;
   }
-  if (sched.idle_p_count.load(std::memory_order_relaxed) > 0) WakeP();
+  if (sched.idle_p_count.load(std::memory_order_relaxed) == 0) return;
+  p->handoff_was_late.store(true, std::memory_order_relaxed);
+  WakeP();
 }
 
 bool Retake(Instant now) {

@@ -506,6 +506,10 @@ void Enqueue(G* g, Place place) {
   if (place == Place::kNext) {
     g = p->run_queue.ExchangeNext(g, sharing);
     if (g == nullptr && p->run_queue.Size() == 0) {
+      if (p->handoff_was_late.load(std::memory_order_relaxed)) {
+        p->handoff_was_late.store(false, std::memory_order_relaxed);
+        p->handoffs.Missed();
+      }
       if (!p->handoffs.Put()) WakeP();
       return;
     }

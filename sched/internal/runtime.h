@@ -133,7 +133,8 @@ struct alignas(64) P {
 
   RunQueue<G> run_queue;
   HandoffHistory handoffs;
-  std::atomic<uint32_t> switches{0};  // to goroutines
+  std::atomic<bool> handoff_was_late{false};  // set by the monitor
+  std::atomic<uint32_t> switches{0};          // to goroutines
   TimerHeap timers;
   stack::SlotCache slots;
 
