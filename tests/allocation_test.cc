@@ -136,8 +136,8 @@ TEST_P(AllocationTest, Select) {
 
 TEST_P(AllocationTest, Sleep) {
   Run([] {
-    Tasks tasks;
     std::atomic<bool> stop{false};
+    Tasks tasks;
     for (int i = 0; i < 4; ++i) {
       tasks.Go([&] {
         while (!stop.load()) Sleep(absl::Microseconds(20));
@@ -180,12 +180,12 @@ TEST_P(AllocationTest, ContendedMutex) {
   Run([] {
     Mutex mutex;
     std::atomic<bool> stop{false};
-    Tasks tasks;
     const auto hold = [&mutex] {
       mutex.Lock();
       Yield();
       mutex.Unlock();
     };
+    Tasks tasks;
     for (int i = 0; i < 3; ++i) {
       tasks.Go([&] {
         while (!stop.load()) hold();

@@ -671,6 +671,8 @@ class LifeTest(unittest.TestCase):
     clients = [Client(server) for _ in range(100)]
     for client in clients[:50]:
       self.assertEqual(client.ask(get("/hello.txt")).status, 200)
+    # The kernel resets connections that wait to be accepted when the listener closes.
+    wait_for(lambda: count_connections(server) == len(clients), "the server accepts")
     server.signal(signal.SIGTERM)
     self.assertEqual(server.wait(), 0)
     for client in clients:

@@ -50,8 +50,8 @@ TEST_P(SchedulerConformance, SC02_YieldLetsOthersRun) {
 void RunInParallel(int procs, int rounds) {
   constexpr int kStarters = 2;
   const int each = procs / kStarters;
-  Tasks tasks;
   std::atomic<int> turn{0};
+  Tasks tasks;
   for (int s = 0; s < kStarters; ++s) {
     tasks.Go([&, s] {
       for (int t = 0; t < each; ++t) {
