@@ -2,7 +2,7 @@
 //
 // Order of the steps of a park, each of which is needed:
 //   1 on the goroutine: take the token if there is one;
-//   2 switch to the scheduler's stack, registers saved;
+//   2 switch to another stack (the next goroutine's or the scheduler's), registers saved;
 //   3 status = waiting;
 //   4 the waiter's word: empty -> wait.
 // Only after 4 may anybody make the goroutine runnable, so by then its stack must be left (2): a

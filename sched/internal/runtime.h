@@ -179,7 +179,6 @@ struct Sched {
 
   std::atomic<int> spinning{0};
   std::atomic<bool> need_spinning{false};
-  // Ms whose goroutine runs without a P: in a BlockingSection that has lost it.
   std::atomic<int> p_count{0};
   std::atomic<P*> ps[kMaxProcsLimit] = {};
 
