@@ -22,6 +22,12 @@
 #define WEFT_HAS_GUARD_WORD 0
 #endif
 
+// The escape pass has told which functions' frames may be copied elsewhere (text_range.h). Without
+// it no stack rests or moves.
+#if !defined(WEFT_STACK_MOVES)
+#define WEFT_STACK_MOVES 0
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define WEFT_ASAN 1
 #elif defined(__has_feature)
@@ -49,6 +55,7 @@ namespace weft::stack {
 
 inline constexpr bool kHasPinnedStack = WEFT_HAS_PINNED_STACK;
 inline constexpr bool kHasGuardWord = WEFT_HAS_GUARD_WORD;
+inline constexpr bool kMayMove = WEFT_STACK_MOVES;
 
 }  // namespace weft::stack
 #endif
