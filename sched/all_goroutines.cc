@@ -1,4 +1,7 @@
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "sched/internal/fatal_report.h"
@@ -11,17 +14,39 @@ namespace {
 
 using stack::internal::Writer;
 
-// All Gs, in blocks that never move: readers follow the links without a lock.
-struct Block {
-  static constexpr int kSize = 254;
-  std::atomic<int> count{0};
-  G* gs[kSize] = {};
-  std::atomic<Block*> next{nullptr};
+// All Gs, in slabs that never move: readers follow the links without a lock.
+struct Slab {
+  Slab* next;
+  G* gs;
+  int capacity;
+  std::atomic<int> count{0};  // made so far
 };
 
-Lock blocks_lock;
-constinit Block first_block;
-Block* last_block ABSL_GUARDED_BY(blocks_lock) = &first_block;
+Lock slabs_lock;
+std::atomic<Slab*> slabs{nullptr};  // newest first; only the newest has room
+
+// A program with a few goroutines gets by with the first slab. A large one is a huge page where the
+// system has them: goroutines that wake in any order would miss the TLB each time.
+constexpr int kFirstSlabGs = 16;
+constexpr size_t kHugePage = 2 << 20;
+
+Slab* AddSlab(Slab* last) ABSL_EXCLUSIVE_LOCKS_REQUIRED(slabs_lock) {
+  int capacity = last == nullptr ? kFirstSlabGs : 2 * last->capacity;
+  size_t bytes = capacity * sizeof(G);
+  void* memory;
+  if (bytes <= kHugePage / 2) {
+    memory = ::operator new(bytes, std::align_val_t(alignof(G)));
+  } else {
+    bytes = kHugePage;
+    capacity = bytes / sizeof(G);
+    memory = ::operator new(bytes, std::align_val_t(kHugePage));
+    madvise(memory, bytes, MADV_HUGEPAGE);
+  }
+  Slab* slab = new Slab{last, static_cast<G*>(memory), capacity};
+  // Release: a reader that acquires it sees its fields.
+  slabs.store(slab, std::memory_order_release);
+  return slab;
+}
 
 const char* StatusName(GStatus status) {
   switch (status) {
@@ -60,25 +85,25 @@ void PrintGoroutine(const G* g, int fd) {
 
 }  // namespace
 
-void RememberG(G* g) {
-  LockGuard guard(blocks_lock);
-  int count = last_block->count.load(std::memory_order_relaxed);
-  if (count == Block::kSize) {
-    Block* block = new Block;
-    last_block->next.store(block, std::memory_order_release);
-    last_block = block;
-    count = 0;
+int MakeGs(G** out, int most) {
+  LockGuard guard(slabs_lock);
+  Slab* slab = slabs.load(std::memory_order_relaxed);
+  if (slab == nullptr || slab->count.load(std::memory_order_relaxed) == slab->capacity) {
+    slab = AddSlab(slab);
   }
-  last_block->gs[count] = g;
-  // Release: a reader that acquires the count sees the G.
-  last_block->count.store(count + 1, std::memory_order_release);
+  const int made = slab->count.load(std::memory_order_relaxed);
+  const int count = std::min(most, slab->capacity - made);
+  for (int i = 0; i < count; ++i) out[i] = ::new (static_cast<void*>(slab->gs + made + i)) G;
+  // Release: a reader that acquires the count sees the Gs whole.
+  slab->count.store(made + count, std::memory_order_release);
+  return count;
 }
 
 void ForEachG(absl::FunctionRef<void(G*)> visit) {
-  for (const Block* block = &first_block; block != nullptr;
-       block = block->next.load(std::memory_order_acquire)) {
-    const int count = block->count.load(std::memory_order_acquire);
-    for (int i = 0; i < count; ++i) visit(block->gs[i]);
+  for (const Slab* slab = slabs.load(std::memory_order_acquire); slab != nullptr;
+       slab = slab->next) {
+    const int count = slab->count.load(std::memory_order_acquire);
+    for (int i = 0; i < count; ++i) visit(&slab->gs[i]);
   }
 }
 

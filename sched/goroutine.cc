@@ -17,10 +17,8 @@ namespace {
 
 // Numbers a P takes at a time.
 constexpr uint64_t kIdBlock = 16;
-// Ended goroutines that a P keeps; half of them go to the shared list beyond that.
-constexpr int kMaxFreeGs = 64;
-// How many a thread without a P makes or takes at a time.
-constexpr int kFreeGBlock = 32;
+// How many free Gs go between a P and the shared ones at a time.
+constexpr int kFreeGBlock = P::kMaxFreeGs / 2;
 
 // What Exit() throws. Not derived from std::exception, so that only catch (...) sees it.
 struct GoroutineExit {};
@@ -31,59 +29,52 @@ void WaitTimerFired(Timer& timer) {
   // supported, and both our compilers do.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
+  static_assert(WEFT_ASAN || WEFT_TSAN || offsetof(G, closure) == 128,
+                "what every switch touches is two cache lines");
   G* g = reinterpret_cast<G*>(reinterpret_cast<char*>(&timer) - offsetof(G, wait_timer));
 #pragma GCC diagnostic pop
   g->Unpark();
 }
 
-// Moves up to a block of ended goroutines from the shared list to the P's, making new ones if that
-// is empty.
-G* TakeFreeG(P* p) {
-  G* g = nullptr;
-  int count = 0;
+// Free Gs into `out`, at least one: of the shared ones, or new ones.
+int TakeFreeGs(G** out, int most) {
   {
     LockGuard guard(sched.lock);
-    while (sched.free_gs != nullptr && count < (p == nullptr ? 1 : kFreeGBlock)) {
-      G* next = sched.free_gs;
-      sched.free_gs = next->next_free;
-      next->next_free = g;
-      g = next;
-      ++count;
-    }
+    const uint32_t count = sched.free_gs.PopBack(out, static_cast<uint32_t>(most));
+    if (count > 0) return static_cast<int>(count);
   }
-  if (g == nullptr) {
-    g = new G;
-    RememberG(g);
-    return g;
-  }
-  if (p != nullptr) {
-    p->free_gs = g->next_free;
-    p->free_g_count.store(count - 1, std::memory_order_relaxed);
-  }
-  return g;
+  return MakeGs(out, most);
 }
 
+void Prefetch(const void* address) { __builtin_prefetch(address, /*rw=*/1); }
+
 G* GetG(P* p) {
-  if (p == nullptr || p->free_gs == nullptr) return TakeFreeG(p);
-  G* g = p->free_gs;
-  p->free_gs = g->next_free;
-  p->free_g_count.store(p->free_g_count.load(std::memory_order_relaxed) - 1,
-                        std::memory_order_relaxed);
+  if (p == nullptr) {
+    G* g;
+    TakeFreeGs(&g, 1);
+    return g;
+  }
+  int count = p->free_g_count.load(std::memory_order_relaxed);
+  if (count == 0) count = TakeFreeGs(p->free_gs, kFreeGBlock);
+  G* g = p->free_gs[--count];
+  p->free_g_count.store(count, std::memory_order_relaxed);
+  if (count > 0) {
+    // Spawns come in rows, and the next one's memory may have been untouched for long.
+    const G* next = p->free_gs[count - 1];
+    Prefetch(next);
+    Prefetch(&next->closure);
+    Prefetch(&next->id);
+  }
   return g;
 }
 
 void PutG(P* p, G* g) {
-  g->next_free = p->free_gs;
-  p->free_gs = g;
-  int count = p->free_g_count.load(std::memory_order_relaxed) + 1;
-  if (count >= kMaxFreeGs) {
+  int count = p->free_g_count.load(std::memory_order_relaxed);
+  p->free_gs[count++] = g;
+  if (count == P::kMaxFreeGs) {
+    count -= kFreeGBlock;
     LockGuard guard(sched.lock);
-    for (; count > kMaxFreeGs / 2; --count) {
-      G* extra = p->free_gs;
-      p->free_gs = extra->next_free;
-      extra->next_free = sched.free_gs;
-      sched.free_gs = extra;
-    }
+    sched.free_gs.PushBack(p->free_gs + count, kFreeGBlock);
   }
   p->free_g_count.store(count, std::memory_order_relaxed);
 }
@@ -157,7 +148,7 @@ __attribute__((noinline)) void RunClosure(G* g) {
 
 }  // namespace
 
-G::G() : Waiter(Kind::kGoroutine), wait_timer(WaitTimerFired) {}
+G::G() : Waiter(Kind::kGoroutine, scratch_space), wait_timer(WaitTimerFired) {}
 
 ExceptionState* ThisThreadsExceptions() {
   static_assert(sizeof(ExceptionState) == 2 * sizeof(void*));

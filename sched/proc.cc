@@ -37,6 +37,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -56,6 +57,8 @@ constexpr int kStealRounds = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
 constexpr size_t kSchedulerStackBytes = 512 << 10;
+// Of the global queue: as many as each P should have.
+constexpr uint32_t kShare = RunQueue<G>::kCapacity;
 
 uint32_t NextRandom(M* m) {
   // xorshift32 (G. Marsaglia, "Xorshift RNGs", 2003).
@@ -146,26 +149,20 @@ void StopSpinning(M* m) {
 }
 
 // Takes a share of the global queue: one to run, the rest into the local ring.
-G* TakeGlobal(P* p, int most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
-  const int size = sched.global_queue.size;
+G* TakeGlobal(P* p, uint32_t most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  const auto size = static_cast<uint32_t>(sched.global_queue.size());
   if (size == 0) return nullptr;
-  int share = size / sched.p_count.load(std::memory_order_relaxed) + 1;
-  if (share > size) share = size;
-  if (most > 0 && share > most) share = most;
-  if (share > static_cast<int>(RunQueue<G>::kCapacity) / 2) share = RunQueue<G>::kCapacity / 2;
-  sched.global_size.store(size - share, std::memory_order_relaxed);
-  G* g = AsG(sched.global_queue.PopFront());
-  for (int i = 1; i < share; ++i) {
-    Waiter* next = sched.global_queue.PopFront();
-    if (!p->run_queue.PutTail(AsG(next), QueueSharing::kShared)) {
-      sched.global_queue.PushBack(next);  // the ring was not empty
-      sched.global_size.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
-  return g;
+  const auto procs = static_cast<uint32_t>(sched.p_count.load(std::memory_order_relaxed));
+  G* taken[RunQueue<G>::kCapacity / 2];
+  const uint32_t count = sched.global_queue.PopFront(
+      taken,
+      std::min({size / procs + 1, most, RunQueue<G>::kCapacity / 2, p->run_queue.Room() + 1}));
+  sched.global_size.store(sched.global_queue.size(), std::memory_order_relaxed);
+  if (count > 1) p->run_queue.PutTail(taken + 1, count - 1);
+  return taken[0];
 }
 
-G* TakeGlobalLocked(P* p, int most) {
+G* TakeGlobalLocked(P* p, uint32_t most) {
   if (sched.global_size.load(std::memory_order_relaxed) == 0) return nullptr;
   LockGuard guard(sched.lock);
   return TakeGlobal(p, most);
@@ -292,11 +289,12 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       if (G* g = TakeGlobalLocked(p, 1); g != nullptr) return g;
     }
     if (G* g = p->run_queue.Take(inherits_slice, Sharing()); g != nullptr) return g;
-    if (G* g = TakeGlobalLocked(p, 0); g != nullptr) return g;
+    if (G* g = TakeGlobalLocked(p, kShare); g != nullptr) return g;
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
       WakeBatch ready;
+      p->polls.store(p->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       poller->Poll(Instant(), ready);
       if (!ready.empty()) {
         G* g = AsG(ready.PopFront());
@@ -320,7 +318,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       sched.lock.Release();
       continue;
     }
-    if (G* g = TakeGlobal(p, 0); g != nullptr) {
+    if (G* g = TakeGlobal(p, kShare); g != nullptr) {
       sched.lock.Release();
       return g;
     }
@@ -352,9 +350,9 @@ void Overflow(P* p, G* g) {
   G* half[RunQueue<G>::kCapacity / 2];
   const uint32_t count = p->run_queue.TakeHalfIfFull(half);
   LockGuard guard(sched.lock);
-  for (uint32_t i = 0; i < count; ++i) sched.global_queue.PushBack(half[i]);
+  sched.global_queue.PushBack(half, count);
   sched.global_queue.PushBack(g);
-  sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+  sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
 }
 
 }  // namespace
@@ -523,7 +521,7 @@ void EnqueueGlobal(G* g) {
   {
     LockGuard guard(sched.lock);
     sched.global_queue.PushBack(g);
-    sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+    sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
   }
   WakeP();
 }
@@ -540,8 +538,8 @@ void EnqueueBatch(WakeBatch& batch) {
   if (for_others > 0) {
     {
       LockGuard guard(sched.lock);
-      for (int i = 0; i < for_others; ++i) sched.global_queue.PushBack(batch.PopFront());
-      sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
+      for (int i = 0; i < for_others; ++i) sched.global_queue.PushBack(AsG(batch.PopFront()));
+      sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
     }
     const int idle = sched.idle_p_count.load(std::memory_order_seq_cst);
     for (int i = 0; i < for_others && i < idle; ++i) StartM(nullptr, /*spinning=*/false);

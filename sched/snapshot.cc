@@ -16,7 +16,7 @@ SchedSnapshot GetSchedSnapshot() {
   snapshot.threads = sched.m_count.load(std::memory_order_relaxed) + 1;
   snapshot.spinning_threads = sched.spinning.load(std::memory_order_relaxed);
   snapshot.idle_threads = sched.idle_m_count.load(std::memory_order_relaxed);
-  snapshot.global_queue_size = sched.global_queue.size;
+  snapshot.global_queue_size = sched.global_queue.size();
   snapshot.need_spinning = sched.need_spinning.load(std::memory_order_relaxed);
   snapshot.monitor_waiting = sched.monitor_waiting.load(std::memory_order_relaxed);
   snapshot.goroutines = NumGoroutine();

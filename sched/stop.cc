@@ -91,7 +91,7 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         with_work = p;
       }
     }
-    waiting = sched.global_queue.size;
+    waiting = sched.global_queue.size();
   }
   while (P* p = with_work) {
     with_work = p->next_idle;
@@ -129,12 +129,8 @@ void ResizeProcs(int n) {
       bool inherits;
       while (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared))
         sched.global_queue.PushBack(g);
-      sched.global_size.store(sched.global_queue.size, std::memory_order_seq_cst);
-      while (G* g = p->free_gs) {
-        p->free_gs = g->next_free;
-        g->next_free = sched.free_gs;
-        sched.free_gs = g;
-      }
+      sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
+      sched.free_gs.PushBack(p->free_gs, p->free_g_count.load(std::memory_order_relaxed));
       p->free_g_count.store(0, std::memory_order_relaxed);
     }
     p->timers.MoveAllTo(sched.ps[0].load(std::memory_order_relaxed)->timers);

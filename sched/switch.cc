@@ -15,6 +15,7 @@ namespace weft::internal {
 namespace {
 
 constexpr uint32_t kTimerSwitches = 8;
+constexpr size_t kCacheLine = 64;
 
 // Gives the goroutine a stack for its first run.
 void GiveStack(P* p, G* g) {
@@ -27,11 +28,26 @@ void GiveStack(P* p, G* g) {
                      stack::GuardFor(slot), GoroutineEntry, g);
 }
 
+// The goroutines at the head of the queue run next, and when many take turns, each one's memory has
+// been out of the cache since its last turn. What they need comes while the one before them runs.
+//
+// Another thread may have taken them and be changing what is read here. No harm: it is but a hint.
+__attribute__((no_sanitize("thread"))) void PrefetchNext(const P* p) {
+  const G* soon[2];
+  if (!p->run_queue.PeekTwo(soon)) return;
+  const auto prefetch = [](const void* address) {
+    __builtin_prefetch(address, /*rw=*/1);
+    __builtin_prefetch(static_cast<const char*>(address) + kCacheLine, /*rw=*/1);
+  };
+  // The registers that it saved and the frame above them, or what it starts with.
+  prefetch(soon[0]->slot != nullptr ? soon[0]->context.sp : &soon[0]->closure);
+  prefetch(soon[1]);
+}
+
 // Makes `g` the goroutine of this thread; the switch itself is next.
 void Arrive(M* m, P* p, G* g, bool inherits_slice) {
   if (g->slot == nullptr) GiveStack(p, g);
   g->m.store(m, std::memory_order_relaxed);
-  g->wait_since.store(0, std::memory_order_relaxed);
   const bool blocking = g->blocking_sections > 0;
   g->status.store(blocking ? GStatus::kSyscall : GStatus::kRunning, std::memory_order_relaxed);
   m->current.store(g, std::memory_order_relaxed);
@@ -44,6 +60,7 @@ void Arrive(M* m, P* p, G* g, bool inherits_slice) {
     p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   *m->exceptions = g->exceptions;
+  PrefetchNext(p);
 }
 
 // Saves what belongs to the goroutine; the switch away from it is next.

@@ -26,10 +26,13 @@ namespace {
 
 class ThreadWaiter : public Waiter {
  public:
-  ThreadWaiter() : Waiter(Kind::kThread) { thread.waiter = this; }
+  ThreadWaiter() : Waiter(Kind::kThread, scratch_space) { thread.waiter = this; }
 
   Thread thread;
   ThreadWaiter* next_free = nullptr;
+
+ private:
+  ScratchSpace scratch_space;
 };
 
 // Waiters of threads that have ended. They are handed to new threads and never freed, so that a
@@ -193,20 +196,18 @@ void Waiter::UnparkInto(WakeBatch& batch) {
   }
 }
 
-void* Waiter::LargeScratch(size_t bytes) {
-  if (bytes > large_scratch_bytes_) {
-    // The outgrown block stays: a waker of an earlier wait may still be reading it. Sizes double,
-    // so all blocks of a waiter together are less than twice the largest. Each hangs on the next
-    // larger one, so that leak checkers find it.
-    constexpr size_t kLinkBytes = 16;
-    size_t size = large_scratch_bytes_ == 0 ? 512 : large_scratch_bytes_;
-    while (size < bytes) size *= 2;
-    auto* block = static_cast<std::byte*>(::operator new(kLinkBytes + size));
-    ::new (static_cast<void*>(block)) void*(large_scratch_);
-    large_scratch_ = block + kLinkBytes;
-    large_scratch_bytes_ = size;
-  }
-  return large_scratch_;
+void* Waiter::LargerScratch(size_t bytes) {
+  // The outgrown block stays: a waker of an earlier wait may still be reading it. Sizes double, so
+  // all blocks of a waiter together are less than twice the largest. Each hangs on the next larger
+  // one, so that leak checkers find it.
+  constexpr size_t kLinkBytes = 16;
+  uint32_t size = scratch_bytes_;
+  while (size < bytes) size *= 2;
+  auto* block = static_cast<std::byte*>(::operator new(kLinkBytes + size));
+  ::new (static_cast<void*>(block)) void*(scratch_);
+  scratch_ = block + kLinkBytes;
+  scratch_bytes_ = size;
+  return scratch_;
 }
 
 bool WaiterProtocol::TakeToken(Waiter& w) {

@@ -115,15 +115,19 @@ class Waiter {
   // 16, valid and undisturbed until the owner's next call of Scratch(); never unmapped, so that a
   // late reader that holds a lock finds memory. Only the owner calls it. Does not allocate for
   // up to kScratchBytes, nor when an earlier call asked for as much.
-  void* Scratch(size_t bytes) {
-    return bytes <= kScratchBytes ? static_cast<void*>(scratch_) : LargeScratch(bytes);
-  }
+  void* Scratch(size_t bytes) { return bytes <= scratch_bytes_ ? scratch_ : LargerScratch(bytes); }
   static constexpr size_t kScratchBytes = 128;
 
   Kind kind() const { return kind_; }
 
  protected:
-  explicit Waiter(Kind kind) : kind_(kind) {}
+  // The memory that Scratch() begins with. A member of what derives from Waiter, at a place where
+  // it does not come between what each wait touches.
+  struct ScratchSpace {
+    alignas(16) std::byte bytes[kScratchBytes];
+  };
+
+  Waiter(Kind kind, ScratchSpace& space) : scratch_(space.bytes), kind_(kind) {}
   ~Waiter() = default;
 
  private:
@@ -131,14 +135,13 @@ class Waiter {
   friend struct WakeBatch;
 
   static Waiter* AttachThread();
-  void* LargeScratch(size_t bytes);
+  void* LargerScratch(size_t bytes);
 
   std::atomic<uint32_t> word_{0};
+  uint32_t scratch_bytes_ = kScratchBytes;
+  Waiter* next_ = nullptr;  // in a batch, of whoever made it ready
+  void* scratch_;
   const Kind kind_;
-  Waiter* next_ = nullptr;  // in a batch or a run queue, of whoever made it ready
-  void* large_scratch_ = nullptr;
-  size_t large_scratch_bytes_ = 0;
-  alignas(16) std::byte scratch_[kScratchBytes];
 };
 
 // The word's transitions, for the two implementations of Park (threads here, goroutines in the

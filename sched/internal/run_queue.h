@@ -65,6 +65,31 @@ class RunQueue {
     return true;
   }
 
+  // Owner. The same for `count` items, for which there is room.
+  void PutTail(T* const* items, uint32_t count) {
+    const uint32_t tail = tail_.load(std::memory_order_relaxed);
+    for (uint32_t i = 0; i < count; ++i) {
+      ring_[(tail + i) % kCapacity].store(items[i], std::memory_order_relaxed);
+    }
+    tail_.exchange(tail + count, std::memory_order_acq_rel);
+  }
+
+  // Owner. How many items there is room for in the ring; thieves may make more.
+  uint32_t Room() const {
+    return kCapacity -
+           (tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire));
+  }
+
+  // Owner. The first two items of the ring, if there are two. A guess: thieves may have them by
+  // now.
+  bool PeekTwo(const T** out) const {
+    const uint32_t head = head_.load(std::memory_order_relaxed);
+    if (tail_.load(std::memory_order_relaxed) - head < 2) return false;
+    out[0] = ring_[head % kCapacity].load(std::memory_order_relaxed);
+    out[1] = ring_[(head + 1) % kCapacity].load(std::memory_order_relaxed);
+    return true;
+  }
+
   // Owner. Takes half of a full ring into `out` (at least kCapacity / 2 places); returns how many,
   // 0 if thieves have made room meanwhile.
   uint32_t TakeHalfIfFull(T** out) {

@@ -19,6 +19,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
+#include "sched/internal/block_queue.h"
 #include "sched/internal/closure.h"
 #include "sched/internal/handoff.h"
 #include "sched/internal/lock.h"
@@ -39,7 +40,7 @@ struct M;
 struct P;
 
 // The numbers are Go's, as schedtrace prints them.
-enum class GStatus : uint32_t {
+enum class GStatus : uint8_t {
   kIdle = 0,      // just made
   kRunnable = 1,  // in a run queue, or on its way to one
   kRunning = 2,
@@ -57,30 +58,30 @@ struct ExceptionState {
   unsigned int uncaught = 0;
 };
 
-struct G : Waiter {
+struct alignas(64) G : Waiter {
   G();
 
-  // --- touched by every switch ---
+  // --- touched by every switch: with the Waiter two cache lines ---
   std::atomic<GStatus> status{GStatus::kIdle};
-  int32_t runtime_depth = 0;  // Thread::in_runtime while it is not on a thread
-  stack::Context context;
-  stack::Slot* slot = nullptr;  // null until it first runs, and once it has ended
-  ExceptionState exceptions;
-  std::atomic<M*> m{nullptr};  // who runs it
   std::atomic<WaitReason> wait_reason{WaitReason::kNone};
+  int32_t runtime_depth = 0;    // Thread::in_runtime while it is not on a thread
+  stack::Slot* slot = nullptr;  // null until it first runs, and once it has ended
+  stack::Context context;
+  std::atomic<M*> m{nullptr};  // who runs it
+  ExceptionState exceptions;
   int32_t blocking_sections = 0;  // open ones
-
-  // --- the rest ---
-  uint64_t id = 0;
-  absl::string_view name;
-  const void* creation_site = nullptr;
-  uint64_t creator_id = 0;
   stack::SizeClass stack_class{};
-  std::atomic<int64_t> wait_since{
-      0};  // nanoseconds; set by the monitor when it first sees the wait
-  Closure closure;
+
+  // --- when it starts ---
+  alignas(64) Closure closure;
+  alignas(64) uint64_t id = 0;
+  uint64_t creator_id = 0;
+  const void* creation_site = nullptr;
+  absl::string_view name;
+
+  // --- some waits ---
+  ScratchSpace scratch_space;
   Timer wait_timer;  // ends a wait with a deadline
-  G* next_free = nullptr;
 };
 
 struct M : Thread {
@@ -135,11 +136,13 @@ struct alignas(64) P {
   HandoffHistory handoffs;
   std::atomic<bool> handoff_was_late{false};  // set by the monitor
   std::atomic<uint32_t> switches{0};          // to goroutines
+  std::atomic<uint32_t> polls{0};             // looks at the poller
   TimerHeap timers;
   stack::SlotCache slots;
 
   // Ended goroutines, for reuse.
-  G* free_gs = nullptr;
+  static constexpr int kMaxFreeGs = 64;
+  G* free_gs[kMaxFreeGs];
   std::atomic<int> free_g_count{0};
   uint64_t next_goroutine_id = 0;  // a block of numbers
   uint64_t last_goroutine_id = 0;
@@ -163,7 +166,7 @@ struct Sched {
   Lock lock;
 
   // --- under the lock; the counters may be read without it ---
-  WakeBatch global_queue ABSL_GUARDED_BY(lock);
+  BlockQueue<G> global_queue ABSL_GUARDED_BY(lock);
   std::atomic<int> global_size{0};
   P* idle_ps ABSL_GUARDED_BY(lock) = nullptr;
   std::atomic<int> idle_p_count{0};
@@ -173,7 +176,7 @@ struct Sched {
   std::atomic<int> m_count{0};
   bool monitor_sleeping ABSL_GUARDED_BY(lock) = false;
   std::atomic<bool> monitor_waiting{false};
-  G* free_gs ABSL_GUARDED_BY(lock) = nullptr;
+  BlockQueue<G> free_gs ABSL_GUARDED_BY(lock);
   uint64_t next_goroutine_id ABSL_GUARDED_BY(lock) = kMainId + 1;
   GoroutineCounts goroutines;  // started and ended where there was no P
 
@@ -189,8 +192,8 @@ struct Sched {
 
   // --- the poller ---
   std::atomic<Poller*> poller{nullptr};
-  // When somebody last polled; 0: an M waits in the poller now. Whoever exchanges a number for the
-  // 0 is the one that waits.
+  // When somebody last polled, looks by Ps that ran out of work left out (P::polls counts them); 0:
+  // an M waits in the poller now. Whoever exchanges a number for the 0 is the one that waits.
   std::atomic<int64_t> last_poll{1};
   // Until when that M waits; 0: not known yet.
   std::atomic<int64_t> poll_until{0};
@@ -319,7 +322,8 @@ enum class Liveness {
 Liveness CheckDeadlock();
 
 // --- all_goroutines.cc ---
-void RememberG(G* g);
+// Makes new Gs, at most `most`, into `out`; returns how many.
+int MakeGs(G** out, int most);
 // Calls visit(g) for every G ever made, the ended ones too. Their fields may change meanwhile.
 void ForEachG(absl::FunctionRef<void(G*)> visit);
 // Prints "goroutine 7 [chan receive, 2 minutes]:" and the trace of each that has not ended, in the

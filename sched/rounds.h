@@ -1,0 +1,48 @@
+// How much a test does at a time.
+//
+// A test that looks for one order of steps among many tries often. Run once, it does all of that by
+// itself. tools/stress runs it a thousand times, each time with other delays (WEFT_DELAY_SEED, see
+// internal/delay.h): what it checks stays the same then, but it tries less often at a time, or what
+// finds most, other delays, would be had too rarely.
+//
+//   for (int i = 0; i < Rounds(10'000); ++i) { ... }
+//   Sleep(Shortened(absl::Seconds(1)));
+#ifndef WEFT_SCHED_ROUNDS_H_
+#define WEFT_SCHED_ROUNDS_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <initializer_list>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace weft::testing {
+
+// Which repetition of the whole test this is; 0: it is not being repeated.
+inline uint64_t Repetition() {
+  const char* const seed = std::getenv("WEFT_DELAY_SEED");
+  return seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10);
+}
+inline bool Repeated() { return Repetition() != 0; }
+
+// `alone`, or `repeated` where the test is repeated; a tenth, but not 0, if that is not given. For
+// counts and sizes that only make an event more likely, never for what a test needs to say
+// anything.
+inline int Rounds(int alone, int repeated) { return Repeated() ? repeated : alone; }
+inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 10, 1)); }
+
+// The same for time that has to pass, a tenth of it: not for deadlines.
+inline absl::Duration Shortened(absl::Duration alone) { return Repeated() ? alone / 10 : alone; }
+
+// All of these numbers, or where the test is repeated one of them, another one each time. For what
+// costs a process each.
+inline std::vector<int> AllInTurn(std::initializer_list<int> numbers) {
+  if (!Repeated()) return numbers;
+  return {numbers.begin()[Repetition() % numbers.size()]};
+}
+
+}  // namespace weft::testing
+
+#endif  // WEFT_SCHED_ROUNDS_H_
