@@ -13,6 +13,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "netpoll/syscall.h"
 #include "sched/fatal.h"
 
 // The tools' own wrappers must see which event follows which registration.
@@ -91,8 +92,8 @@ int EpollPoller::Wait(epoll_event* events, int count, Instant deadline) {
   if (nanos > 0 && has_pwait2_.load(std::memory_order_relaxed)) {
     const timespec timeout = {nanos / 1'000'000'000, nanos % 1'000'000'000};
     const int n = static_cast<int>(
-        syscall(SYS_epoll_pwait2, epoll_fd_, events, count, &timeout, nullptr, size_t{0}));
-    if (n >= 0 || (errno != ENOSYS && errno != EPERM)) return n;
+        RawSyscall(SYS_epoll_pwait2, epoll_fd_, events, count, &timeout, nullptr, size_t{0}));
+    if (n != -ENOSYS && n != -EPERM) return n;
     has_pwait2_.store(false, std::memory_order_relaxed);  // an old kernel, or a sandbox
   }
   int millis = -1;
@@ -100,14 +101,21 @@ int EpollPoller::Wait(epoll_event* events, int count, Instant deadline) {
     millis = static_cast<int>(std::min<int64_t>(nanos / 1'000'000 + (nanos % 1'000'000 != 0),
                                                 std::numeric_limits<int>::max()));
   }
-  return epoll_wait(epoll_fd_, events, count, millis);
+#ifdef WEFT_SYSCALL_BY_LIBC
+  const int n = epoll_wait(epoll_fd_, events, count, millis);
+  return n < 0 ? -errno : n;
+#else
+  return static_cast<int>(
+      RawSyscall(SYS_epoll_pwait, epoll_fd_, events, count, millis, nullptr, size_t{0}));
+#endif
 }
 
 void EpollPoller::Poll(Instant deadline, WakeBatch& ready) {
   epoll_event events[kEventsAtOnce];
   const int n = Wait(events, kEventsAtOnce, deadline);
   if (n < 0) {
-    if (errno == EINTR) return;
+    if (n == -EINTR) return;
+    errno = -n;
     FatalErrno("epoll_wait");
   }
   int woken = 0;

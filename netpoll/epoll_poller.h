@@ -53,6 +53,7 @@ class EpollPoller final : public Poller {
   int waiters() const override { return PollDesc::waiting(); }
 
  private:
+  // The number of events, or -errno.
   int Wait(epoll_event* events, int count, Instant deadline);
 
   int epoll_fd_;
