@@ -82,11 +82,29 @@ bool Retake(Instant now) {
   return found;
 }
 
+// Looks at the poller by all Ps so far.
+uint32_t PollsOfPs() {
+  uint32_t polls = 0;
+  const int count = sched.p_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) {
+    polls += sched.ps[i].load(std::memory_order_acquire)->polls.load(std::memory_order_relaxed);
+  }
+  return polls;
+}
+
 bool PollNetwork(Instant now) {
   int64_t last = sched.last_poll.load(std::memory_order_relaxed);
   Poller* poller = sched.poller.load(std::memory_order_acquire);
   if (last == 0 || now.nanos() - last < kPollEveryNanos || poller->waiters() == 0 ||
       !sched.last_poll.compare_exchange_strong(last, now.nanos(), std::memory_order_relaxed)) {
+    return false;
+  }
+  // Ps that run out of work now and then look by themselves, and what they find they run. Taking it
+  // from under them would only move goroutines to other Ps.
+  static uint32_t seen_polls = 0;  // the monitor's alone
+  const uint32_t polls = PollsOfPs();
+  if (polls != seen_polls) {
+    seen_polls = polls;
     return false;
   }
   WakeBatch ready;
