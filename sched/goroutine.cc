@@ -113,8 +113,14 @@ void FinishGoroutine(M* m, G* g) {
   PutG(p, g);
 }
 
-void QueueAtTail(M*, G* g) {
+void QueueAtTail(M* m, G* g) {
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  // With one P there is nobody to wake for it.
+  if (P* p = m->p.load(std::memory_order_relaxed); p != nullptr &&
+                                                   Sharing() == QueueSharing::kAlone &&
+                                                   p->run_queue.PutTail(g, QueueSharing::kAlone)) {
+    return;
+  }
   Enqueue(g, Place::kTail);
 }
 

@@ -7,6 +7,7 @@
 // The next goroutine is switched to directly where the choice is the plain one, the head of the
 // local queue: that saves the way over the scheduler's stack. Anything else (the timers' or the
 // global queue's turn, a stop, an empty queue) is left to the loop in proc.cc.
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "sched/fatal.h"
 #include "sched/internal/runtime.h"
@@ -18,7 +19,7 @@ constexpr uint32_t kTimerSwitches = 8;
 constexpr size_t kCacheLine = 64;
 
 // Gives the goroutine a stack for its first run.
-void GiveStack(P* p, G* g) {
+ABSL_ATTRIBUTE_NOINLINE void GiveStack(P* p, G* g) {
   g->slot = stack::Acquire(p->slots, g->stack_class);
   if (g->slot == nullptr) [[unlikely]] {
     Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
@@ -45,7 +46,7 @@ __attribute__((no_sanitize("thread"))) void PrefetchNext(const P* p) {
 }
 
 // Makes `g` the goroutine of this thread; the switch itself is next.
-void Arrive(M* m, P* p, G* g, bool inherits_slice) {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Arrive(M* m, P* p, G* g, bool inherits_slice) {
   if (g->slot == nullptr) GiveStack(p, g);
   g->m.store(m, std::memory_order_relaxed);
   const bool blocking = g->blocking_sections > 0;

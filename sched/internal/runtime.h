@@ -240,8 +240,6 @@ void EnqueueGlobal(G* g);
 void EnqueueBatch(WakeBatch& batch);
 // Starts an M for an idle P if nobody is looking for work.
 void WakeP();
-// Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
-void StartM(P* p, bool spinning);
 // Finds a home for a P whose M has lost or left it: an M if there is work, else the idle list.
 void HandOffP(P* p);
 // Takes an idle P, `wanted` if that is idle, or null.
@@ -262,6 +260,12 @@ inline QueueSharing Sharing() {
   return sched.p_count.load(std::memory_order_relaxed) == 1 ? QueueSharing::kAlone
                                                             : QueueSharing::kShared;
 }
+
+// --- threads.cc: the threads of the Ms ---
+// Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
+void StartM(P* p, bool spinning);
+// The M that calls, and has no P, sleeps until it is started with one.
+void StopM(M* m);
 
 // --- switch.cc: from one goroutine to the next ---
 // Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is
