@@ -1,37 +1,76 @@
-// The state word, and who changes it:
+// Locking is an exchange, unlocking a plain store: on x86 a locked instruction costs as much as all
+// the rest. What it takes is that no waiter is missed by an unlock that it cannot stop.
 //
-//   bits                         by                     when
-//   .      -> LOCKED             a locker               it was not LOCKED
-//   LOCKED -> LOCKED|PARKED      a locker               about to queue
-//   LOCKED -> .                  the holder             not PARKED, or WOKEN
-//   LOCKED|PARKED -> WOKEN[|PARKED]   the holder        normal unlock: the first waiter is woken,
-//   and
-//                                                       competes with whoever comes
-//   LOCKED|PARKED -> LOCKED[|PARKED]  the holder        the first waiter has waited for too long:
-//   it is
-//                                                       given the lock itself
-//   WOKEN  -> .                  the woken waiter       as it takes the lock, or queues again
+// Those who wait are in the parking table. Two marks say who sees to them; they and the queue are
+// changed under the lock of the bucket:
 //
-// The two rows of a holder with PARKED and without WOKEN are done under the bucket's lock. The word
-// cannot change otherwise then: lockers find all their bits set, and nobody is on the way. PARKED
-// afterwards says whether the queue is empty. A locker queues only if it finds LOCKED and PARKED
-// set under that lock: so the holder that will unlock it sees PARKED, and no wake-up is lost.
+//   wake_    the next unlock takes the slow way: under the lock of the bucket it wakes the first
+//            waiter, or hands the mutex to one who has waited for too long
+//   kWoken   one waiter has been woken and competes with whoever comes: no unlock need wake
+//   another.
+//            It clears the mark as it gets the mutex, and sets wake_ if others wait then; or as it
+//            queues again
+//
+// Whenever nobody holds the bucket's lock, one of the two is set if anybody waits; never both. A
+// holder that sets wake_ (one that was woken, or was handed the mutex) sees it itself. But a waiter
+// sets it while another one, H, holds the mutex, and H may have looked at it already:
+//
+//   H, unlocking                  W, about to sleep
+//   1 read wake_: 0               1 under the bucket's lock, and only if the mutex is locked:
+//   queue, 2 locked_ = 0                   wake_ = 1, open the gate 3 read the gate: open?        2
+//   membarrier
+//     then look again             3 read locked_: 0? then look again
+//
+//   look again: under the bucket's lock; if somebody waits, the mutex is free and kWoken is not
+//   set, wake the first.
+//
+// The membarrier puts a full barrier into each thread, somewhere. In the thread of the H whose
+// value of locked_ W reads in step 3 that is
+//   before H's 1: H sees wake_;
+//   between 1 and 3: H sees the gate, or somebody has closed it, who has then woken a waiter;
+//   after H's 2: then W reads 0, or the value of a later holder, for whom the same is true.
+// Who takes the mutex after that read sees wake_. A look that finds the mutex taken again leaves it
+// to the one who has taken it: he sees wake_, or the gate, which stays open until a waiter is
+// woken.
+//
+// Where the kernel has no membarrier W looks again every millisecond instead.
+//
+// A membarrier costs microseconds, so wake_ is not cleared at once when nobody waits any more, but
+// after kQuietUnlocks: a mutex that is waited for often is unlocked the slow way, which costs one
+// locked instruction, and W finds wake_ set.
+//
+// The last access to the object is the store of locked_ in either way: H's further looks use its
+// address. That those who wait are waiting in a Lock() proves that there is a Mutex.
 #include "sched/sync/mutex.h"
 
 #include "absl/time/time.h"
 #include "sched/clock.h"
 #include "sched/fatal.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/membarrier.h"
 #include "sched/sync/internal/parking_table.h"
 
 namespace weft {
 namespace {
 
+using internal::ParkPlace;
+using internal::ParkRecord;
+
 constexpr uint32_t kTokenCompete = 1;
 constexpr uint32_t kTokenOwner = 2;
 
+// In flags_.
+constexpr uint8_t kWoken = 1;
+constexpr uint8_t kGateIsOpen = 2;
+
+// What they cost, some 5 ns each more than the quick way, is about what a membarrier does.
+constexpr uint8_t kQuietUnlocks = 200;
+
 // As in Go.
 constexpr absl::Duration kTooLong = absl::Milliseconds(1);
+
+// How long a sleeper trusts that it will be woken, where it could not be made sure.
+constexpr absl::Duration kLookAgainEvery = absl::Milliseconds(1);
 
 // Spinning before queueing. The looks are far apart on purpose: between two of them a holder that
 // locks and unlocks in a loop does so many times without losing the cache line. Doubling pauses,
@@ -49,69 +88,100 @@ void Mutex::LockSlow() {
   Instant since;
   bool has_waited = false;
   bool woken = false;
-  int look = 0;
-  uint32_t state = state_.load(std::memory_order_relaxed);
   for (;;) {
-    const uint32_t without_me = woken ? state & ~kWoken : state;
-    if ((state & kLocked) == 0) {
-      // Acquire: pairs with the release of Unlock().
-      if (state_.compare_exchange_weak(state, without_me | kLocked, std::memory_order_acquire,
-                                       std::memory_order_relaxed)) {
+    for (int look = 0; look < kLooks; ++look) {
+      if (TryLock()) {
+        if (woken) WokenHasIt();
         return;
       }
-      continue;
+      PauseBeforeLook(look);
     }
-    if (look < kLooks) {
-      PauseBeforeLook(look++);
-      state = state_.load(std::memory_order_relaxed);
-      continue;
-    }
-    const uint32_t queued = without_me | kParked;
-    if (state != queued && !state_.compare_exchange_weak(state, queued, std::memory_order_relaxed,
-                                                         std::memory_order_relaxed)) {
-      continue;
-    }
-    woken = false;
     if (!has_waited) since = Instant::Now();
     WEFT_DELAY_POINT("mutex.park");
-    const uint32_t token =
-        internal::Park(this, has_waited ? internal::ParkPlace::kFront : internal::ParkPlace::kBack,
-                       since, WaitReason::kMutexLock, [this] {
-                         const uint32_t s = state_.load(std::memory_order_relaxed);
-                         return (s & (kLocked | kParked)) == (kLocked | kParked);
-                       });
+    // Whether it was this waiter that set wake_, unseen perhaps.
+    bool unseen = false;
+    const uint32_t token = internal::Park(
+        this, has_waited ? ParkPlace::kFront : ParkPlace::kBack, since, WaitReason::kMutexLock,
+        [&] { return MayQueue(woken, &unseen); },
+        [&] {
+          if (!unseen) return Instant::Never();
+          WEFT_DELAY_POINT("mutex.queued");
+          unseen = !internal::Membarrier();
+          if (locked_.load(std::memory_order_relaxed) == 0) LookAgain(this);
+          return unseen ? Instant::Now() + kLookAgainEvery : Instant::Never();
+        });
     if (token == kTokenOwner) return;
     if (token == kTokenCompete) {
       has_waited = true;
       woken = true;
     }
-    look = 0;
-    state = state_.load(std::memory_order_relaxed);
   }
 }
 
+// Under the lock of the bucket: whether the caller is to queue, then with the marks set.
+bool Mutex::MayQueue(bool woken, bool* unseen) {
+  if (locked_.load(std::memory_order_relaxed) == 0) return false;
+  if (woken) flags_ &= ~kWoken;
+  if ((flags_ & kWoken) != 0 || wake_.load(std::memory_order_relaxed) != 0) return true;
+  wake_.store(1, std::memory_order_relaxed);
+  quiet_unlocks_ = 0;
+  flags_ |= kGateIsOpen;
+  internal::GateOf(this).OpenFor(this);
+  *unseen = true;
+  return true;
+}
+
+// The waiter that was woken has got the mutex.
+void Mutex::WokenHasIt() {
+  internal::RuntimeSection section;
+  internal::ParkingBucket& bucket = internal::BucketOf(this);
+  const internal::LockGuard guard(bucket.lock);
+  flags_ &= ~kWoken;
+  wake_.store(1, std::memory_order_relaxed);
+  quiet_unlocks_ = 0;
+}
+
+// Under the lock of the bucket: what to do to the object when the first waiter is woken.
+void Mutex::WakeFirst() {
+  if ((flags_ & kGateIsOpen) != 0) internal::GateOf(this).Close();
+  flags_ = kWoken;
+  wake_.store(0, std::memory_order_relaxed);
+}
+
 void Mutex::UnlockSlow() {
-  uint32_t state = state_.load(std::memory_order_relaxed);
-  for (;;) {
-    if ((state & kLocked) == 0) Fatal("sync: unlock of unlocked mutex");
-    if (!IsPlainlyHeld(state)) break;
-    if (state_.compare_exchange_weak(state, state & ~kLocked, std::memory_order_release,
-                                     std::memory_order_relaxed)) {
-      return;
-    }
-  }
+  if (locked_.load(std::memory_order_relaxed) == 0) Fatal("sync: unlock of unlocked mutex");
   WEFT_DELAY_POINT("mutex.unpark");
-  internal::UnparkOne(this, [this](const internal::ParkRecord* first, bool more) {
-    const uint32_t parked = more ? kParked : 0;
-    if (first == nullptr) {
-      state_.store(0, std::memory_order_release);
-      return uint32_t{0};
+  internal::UnparkOne(this, [this](const ParkRecord* first) {
+    if ((flags_ & kWoken) != 0 || first == nullptr) {
+      if (first == nullptr && ++quiet_unlocks_ >= kQuietUnlocks) {
+        wake_.store(0, std::memory_order_relaxed);
+      }
+      locked_.store(0, std::memory_order_release);
+      return internal::kNotParked;
     }
+    WakeFirst();
     if (Instant::Now() - first->since > kTooLong) {
-      state_.store(kLocked | parked, std::memory_order_relaxed);
+      // Not on its way, as it has it already.
+      flags_ = 0;
+      wake_.store(1, std::memory_order_relaxed);
+      quiet_unlocks_ = 0;
       return kTokenOwner;
     }
-    state_.store(kWoken | parked, std::memory_order_release);
+    locked_.store(0, std::memory_order_release);
+    return kTokenCompete;
+  });
+}
+
+void Mutex::LookAgain(Mutex* unlocked) {
+  if (!internal::GateOf(unlocked).IsOpenFor(unlocked)) return;
+  internal::UnparkOne(unlocked, [unlocked](const ParkRecord* first) {
+    // Where a mutex is waited for, there is one.
+    if (first == nullptr || first->reason != WaitReason::kMutexLock ||
+        (unlocked->flags_ & kWoken) != 0 ||
+        unlocked->locked_.load(std::memory_order_relaxed) != 0) {
+      return internal::kNotParked;
+    }
+    unlocked->WakeFirst();
     return kTokenCompete;
   });
 }

@@ -18,7 +18,8 @@
 // Waiters are woken first come, first served.
 //
 // Four bytes, no destructor work. Unlock() does not touch the object after the next one may have
-// it, so the last user may destroy it.
+// it, so the last user may destroy it. Where nobody waits, Lock() is one locked instruction and
+// Unlock() none.
 #ifndef WEFT_SCHED_SYNC_MUTEX_H_
 #define WEFT_SCHED_SYNC_MUTEX_H_
 
@@ -26,10 +27,12 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "sched/internal/delay.h"
+#include "sched/sync/internal/gate.h"
 
 namespace weft {
 
-class ABSL_LOCKABLE Mutex {
+class ABSL_LOCKABLE alignas(4) Mutex {
  public:
   constexpr Mutex() = default;
   Mutex(const Mutex&) = delete;
@@ -43,38 +46,43 @@ class ABSL_LOCKABLE Mutex {
 
   // Takes the lock if it is free. Never parks. False: somebody has it.
   bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
-    uint32_t state = state_.load(std::memory_order_relaxed);
-    // Acquire: pairs with the release of Unlock().
-    return (state & kLocked) == 0 &&
-           state_.compare_exchange_strong(state, state | kLocked, std::memory_order_acquire,
-                                          std::memory_order_relaxed);
+    // Acquire: pairs with the releases of Unlock().
+    return locked_.load(std::memory_order_relaxed) == 0 &&
+           locked_.exchange(1, std::memory_order_acquire) == 0;
   }
 
   // Gives it back, to a waiter where there is one. Never parks. Ends the program with "fatal error:
   // sync: unlock of unlocked mutex" where nobody has it.
   void Unlock() ABSL_UNLOCK_FUNCTION() {
-    uint32_t state = state_.load(std::memory_order_relaxed);
-    if (!IsPlainlyHeld(state) ||
-        !state_.compare_exchange_strong(state, state & ~kLocked, std::memory_order_release,
-                                        std::memory_order_relaxed)) [[unlikely]] {
+    if (wake_.load(std::memory_order_relaxed) != 0 || locked_.load(std::memory_order_relaxed) == 0)
+        [[unlikely]] {
       UnlockSlow();
+      return;
     }
+    WEFT_DELAY_POINT("mutex.unlock");
+    locked_.store(0, std::memory_order_release);
+    // The two stay in this order here; the barrier is the waiter's, see mutex.cc.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    WEFT_DELAY_POINT("mutex.unlocked");
+    if (internal::GateOf(this).IsOpen()) [[unlikely]]
+      LookAgain(this);
   }
 
  private:
-  static constexpr uint32_t kLocked = 1;
-  static constexpr uint32_t kParked = 2;  // somebody is in the queue
-  static constexpr uint32_t kWoken = 4;   // one of them is on its way: wake no other
-
-  // Held, and the unlock need wake nobody.
-  static bool IsPlainlyHeld(uint32_t state) {
-    return (state & kLocked) != 0 && (state & (kParked | kWoken)) != kParked;
-  }
-
   void LockSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS;
   void UnlockSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  // The object may be gone.
+  static void LookAgain(Mutex* unlocked);
 
-  std::atomic<uint32_t> state_{0};
+  void WokenHasIt();
+  bool MayQueue(bool woken, bool* unseen);
+  void WakeFirst();
+
+  std::atomic<uint8_t> locked_{0};
+  std::atomic<uint8_t> wake_{0};  // whoever unlocks shall see to those who wait
+  // Under the lock of the bucket.
+  uint8_t flags_ = 0;
+  uint8_t quiet_unlocks_ = 0;
 };
 
 // Holds a mutex for a scope.

@@ -5,10 +5,13 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/internal/delay.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/thread.h"
 #include "sched/sync/internal/parking_table.h"
@@ -97,6 +100,39 @@ TEST_P(MutexTest, SY02_WaiterIsNotStarvedByAHolderThatComesBack) {
     }
     stop = true;
     EXPECT_LT(Instant::Now(), deadline);
+  });
+}
+
+// For WaiterIsNotMissedByAnUnlockThatHasLookedAlready.
+std::atomic<bool> hold_the_unlock;
+std::atomic<bool> is_queued;
+
+void HoldUnlockUntilSomebodyIsQueued(const char* point) {
+  const absl::string_view name = point;
+  if (name == "mutex.queued") is_queued = true;
+  if (name != "mutex.unlock" || !hold_the_unlock.exchange(false)) return;
+  const BlockingSection section;
+  const Instant deadline = Instant::Now() + absl::Seconds(30);
+  while (!is_queued && Instant::Now() < deadline) absl::SleepFor(absl::Microseconds(50));
+  EXPECT_TRUE(is_queued);
+}
+
+TEST_P(MutexTest, WaiterIsNotMissedByAnUnlockThatHasLookedAlready) {
+  Run([] {
+    for (int i = 0; i < 5; ++i) {
+      Mutex mutex;
+      mutex.Lock();
+      is_queued = false;
+#ifndef NDEBUG  // else there are no delay points
+      hold_the_unlock = true;
+#endif
+      internal::SetDelayHook(HoldUnlockUntilSomebodyIsQueued);
+      Tasks tasks;
+      tasks.Go([&] { MutexLock lock(mutex); });
+      mutex.Unlock();
+      tasks.Wait();
+      internal::SetDelayHook(nullptr);
+    }
   });
 }
 

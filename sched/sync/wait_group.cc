@@ -51,8 +51,10 @@ void WaitGroup::Wait() {
   } while (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
                                          std::memory_order_acquire));
   WEFT_DELAY_POINT("wait_group.counted");
-  internal::Park(this, internal::ParkPlace::kBack, Instant(), WaitReason::kWaitGroupWait,
-                 [this] { return WaitersOf(state_.load(std::memory_order_relaxed)) != 0; });
+  internal::Park(
+      this, internal::ParkPlace::kBack, Instant(), WaitReason::kWaitGroupWait,
+      [this] { return WaitersOf(state_.load(std::memory_order_relaxed)) != 0; },
+      [] { return Instant::Never(); });
   if (state_.load(std::memory_order_acquire) != 0) {
     Panic("sync: WaitGroup is reused before previous Wait has returned");
   }

@@ -3,22 +3,16 @@
 namespace weft::internal {
 namespace {
 
-// A bucket is searched through all its addresses, so there should be few in each: 256 serve some
-// thousands of mutexes that are waited for at once.
-constexpr int kBucketBits = 8;
-
 struct alignas(64) PaddedBucket {
   ParkingBucket bucket;
 };
-constinit PaddedBucket table[1 << kBucketBits];
+constinit PaddedBucket table[size_t{1} << kBucketBits];
 
 }  // namespace
 
-ParkingBucket& BucketOf(const void* address) {
-  // Fibonacci hashing (Knuth, TAOCP 6.4): the high bits of a product with 2^64 / golden ratio.
-  const uint64_t hash = reinterpret_cast<uintptr_t>(address) * 0x9e3779b97f4a7c15;
-  return table[hash >> (64 - kBucketBits)].bucket;
-}
+constinit Gate gates[size_t{1} << kBucketBits];
+
+ParkingBucket& BucketOf(const void* address) { return table[BucketIndex(address)].bucket; }
 
 ParkRecord* const* ParkingBucket::Find(const void* address) const {
   ParkRecord* const* link = &first_;

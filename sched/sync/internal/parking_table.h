@@ -21,6 +21,7 @@
 #include "sched/clock.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/thread.h"
+#include "sched/sync/internal/gate.h"
 #include "sched/waiter.h"
 
 namespace weft::internal {
@@ -32,6 +33,7 @@ struct ParkRecord {
   ParkRecord* next_address;  // the first record of another address; valid in the first
   Waiter* waiter;
   Instant since;
+  WaitReason reason;  // tells what kind of object is at the address
   std::atomic<uint32_t> token;
 };
 static_assert(sizeof(ParkRecord) <= Waiter::kScratchBytes);
@@ -43,11 +45,13 @@ class ABSL_LOCKABLE ParkingBucket {
   // All under the lock.
   void PushBack(ParkRecord* record);
   void PushFront(ParkRecord* record);
-  // The first that waits for `address`, no longer queued; null: none.
+  // The first that waits for `address`; null: none.
+  const ParkRecord* First(const void* address) const { return *Find(address); }
+  // Likewise, no longer queued.
   ParkRecord* PopFront(const void* address);
   // All of them, linked by `next`.
   ParkRecord* PopAll(const void* address);
-  bool Has(const void* address) const { return *Find(address) != nullptr; }
+  bool Has(const void* address) const { return First(address) != nullptr; }
   // How many wait for it.
   int Count(const void* address) const;
 
@@ -71,9 +75,11 @@ inline constexpr uint32_t kNotParked = 0;
 
 // Waits for `address` until a waker gives it a token, which it returns; at once (kNotParked) where
 // `still_wanted()`, called under the bucket's lock, is false. `since` is when the wait began.
-template <typename StillWanted>
+// `before_sleep()` is called without that lock, before each sleep, and says when to end it: to call
+// it again.
+template <typename StillWanted, typename BeforeSleep>
 uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason reason,
-              StillWanted still_wanted) {
+              StillWanted still_wanted, BeforeSleep before_sleep) {
   RuntimeSection section;
   Waiter* self = Waiter::Current();
   auto* record = static_cast<ParkRecord*>(self->Scratch(sizeof(ParkRecord)));
@@ -86,6 +92,7 @@ uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason re
   record->address = address;
   record->waiter = self;
   record->since = since;
+  record->reason = reason;
   record->token.store(0, std::memory_order_relaxed);
   if (place == ParkPlace::kBack) {
     bucket.PushBack(record);
@@ -94,7 +101,7 @@ uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason re
   }
   bucket.lock.Release();
   for (;;) {
-    self->Park(reason);
+    self->ParkUntil(before_sleep(), reason);
     // Acquire: pairs with the release in Wake().
     if (const uint32_t token = record->token.load(std::memory_order_acquire); token != 0) {
       return token;
@@ -109,16 +116,16 @@ inline void Wake(ParkRecord* record, uint32_t token) {
   waiter->Unpark();
 }
 
-// Takes the first waiter for `address` and gives it the token that `decide(record, more)` returns.
-// `decide` is called under the bucket's lock, with null where nobody waits, and with whether others
-// wait behind; it is the place to change the word at `address` for the last time.
+// Takes the first waiter for `address` and gives it the token that `decide(first)` returns, or
+// leaves it there for kNotParked. `decide` is called under the bucket's lock, with null where
+// nobody waits; it is the place to change the object at `address` for the last time.
 template <typename Decide>
 void UnparkOne(const void* address, Decide decide) {
   RuntimeSection section;
   ParkingBucket& bucket = BucketOf(address);
   bucket.lock.Acquire();
-  ParkRecord* record = bucket.PopFront(address);
-  const uint32_t token = decide(record, record != nullptr && bucket.Has(address));
+  const uint32_t token = decide(bucket.First(address));
+  ParkRecord* record = token == kNotParked ? nullptr : bucket.PopFront(address);
   bucket.lock.Release();
   if (record != nullptr) Wake(record, token);
 }
