@@ -116,7 +116,8 @@ weft_switch:
 
 // Where a made context begins: rbx is its entry, r12 the argument, rbp 0. The undefined return
 // address tells unwinders and debuggers that this is the end of the stack. They look up the address
-// before a return address, hence the nop within the same frame description.
+// before a return address, hence the nop within the same frame description. weft_context_base is the
+// return address of every outermost function.
         .globl  weft_context_start
         .hidden weft_context_start
         .type   weft_context_start, @function
@@ -127,6 +128,9 @@ weft_switch:
 weft_context_start:
         movq    %r12, %rdi
         callq   *%rbx
+        .globl  weft_context_base
+        .hidden weft_context_base
+weft_context_base:
         ud2
         .cfi_endproc
         .size   weft_context_start, . - weft_context_start

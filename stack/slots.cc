@@ -55,17 +55,22 @@ constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
                                .limit = 16384,
                                .wanted = GuardMethod::kMprotect};
 
-constexpr std::array<Shape, kSizeClasses> kShapes = {
-    Dense(64 * kKiB, kDenseGap), Dense(256 * kKiB, kDenseGap), Dense(kMiB, kDenseGap),
-    Dense(8 * kMiB, kDenseGap),  Dense(64 * kMiB, kDenseGap),  kLargeShape,
-};
-
 // Nothing checks a pinned stack's pointer, so the gap below must be wider than a frame: the build
 // refuses frames above 256 KiB. Large slots, of which there are few, get a megabyte, which leaves
 // something for alloca too (9 us for each new slot, and 2.5 KiB of page tables); the others, of
 // which there may be very many, the necessary. Markers, as these mappings would be too many.
 constexpr Shape kLargePinned = Dense(256 * kKiB, kMiB + 4 * kKiB);
 constexpr Shape kDensePinned = Dense(64 * kKiB, 260 * kKiB);
+
+constexpr std::array<Shape, kSizeClasses> kShapes = {
+    Dense(64 * kKiB, kDenseGap),
+    Dense(256 * kKiB, kDenseGap),
+    Dense(kMiB, kDenseGap),
+    Dense(8 * kMiB, kDenseGap),
+    Dense(64 * kMiB, kDenseGap),
+    kLargeShape,
+    kLargePinned,
+};
 
 // Where a goroutine goes when there is no large slot: a quarter of it is the margin, and it cannot
 // grow, so the smallest class would be too small for what ordinary libraries use.
@@ -140,9 +145,9 @@ struct Central {
   };
 
   std::mutex lock;
-  std::array<Class, kSizeClasses> classes = {Class(kShapes[0]), Class(kShapes[1]),
-                                             Class(kShapes[2]), Class(kShapes[3]),
-                                             Class(kShapes[4]), Class(kShapes[5])};
+  std::array<Class, kSizeClasses> classes = {
+      Class(kShapes[0]), Class(kShapes[1]), Class(kShapes[2]), Class(kShapes[3]),
+      Class(kShapes[4]), Class(kShapes[5]), Class(kShapes[6])};
   Arena large_pinned{kLargePinned};
   Arena dense_pinned{kDensePinned};
   SlotCache* caches = nullptr;
@@ -191,7 +196,7 @@ Slot* Central::NewSlot(SizeClass size_class) {
     slot->lo = stack.lo;
     slot->hi = stack.hi;
   }
-  if constexpr (kHasPinnedStack) {
+  if (kHasPinnedStack && size_class != SizeClass::kPinned) {
     Piece pinned;
     Arena& arena = size_class == SizeClass::kLarge ? large_pinned : dense_pinned;
     if (!arena.Make(slot, pinned)) return nullptr;

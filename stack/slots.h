@@ -29,8 +29,10 @@ namespace weft::stack {
 // The dense classes lie side by side, 68 KiB of guard below each. Slots of kLarge are 4 GiB apart,
 // so that a stack grows where it is up to MaxStack(), and nothing else is anywhere near; there are
 // 16,384 of those at most, and none where the address space is limited.
-enum class SizeClass : uint8_t { k64KiB, k256KiB, k1MiB, k8MiB, k64MiB, kLarge };
-inline constexpr size_t kSizeClasses = 6;
+// kPinned is for pinned stacks: 256 KiB each, with a wide gap below, as nothing checks their
+// pointer.
+enum class SizeClass : uint8_t { k64KiB, k256KiB, k1MiB, k8MiB, k64MiB, kLarge, kPinned };
+inline constexpr size_t kSizeClasses = 7;
 
 // What a goroutine gets that asked for nothing: kLarge in mode `copying`, else k256KiB.
 constexpr SizeClass DefaultSizeClass() {
@@ -53,12 +55,14 @@ struct alignas(64) Slot {
   char* pinned_hi = nullptr;
   SizeClass size_class = SizeClass::k256KiB;
 
-  // Who may touch the bytes of the stack: kFree, or a goroutine with a state in the low bits, RES
-  // (resident, not running) or RUN (being run, or being moved out). The only arbiter once slots
-  // have residents: whoever wants to run a resident or to evict it first changes RES to RUN by a
-  // compare-exchange. Acquire() hands a slot out as kFree; its values belong to the scheduler.
+  // Who may touch the bytes of the stack: kFree, or what residence.h says. Slots whose users do not
+  // rest stay kFree.
   static constexpr uint64_t kFree = 0;
   std::atomic<uint64_t> owner{kFree};
+
+  // Whether somebody will find it once it is free: a P that lists it (residence.h), or a cache. For
+  // whoever has made the owner word RUN.
+  bool managed = false;
 
   // For slots.cc, under its lock.
   Slot* newer = nullptr;

@@ -1,0 +1,91 @@
+#include "stack/frames.h"
+
+#include "stack/text_range.h"
+
+namespace weft::stack {
+
+extern "C" __attribute__((visibility("hidden"))) const char weft_context_base[];
+namespace {
+
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+// The outermost frame: MakeContext leaves two null words at the top, below them are the return
+// address to weft_context_base and the null frame pointer that the entry function saved.
+constexpr size_t kOutermostFrame = 4 * sizeof(uintptr_t);
+
+// A saved frame pointer and the return address above it.
+struct Frame {
+  uintptr_t caller;
+  uintptr_t return_address;
+};
+
+Movability WalkFrames(const MachineState& state, uintptr_t hi, size_t& frames) {
+  uintptr_t pc = state.pc;
+  uintptr_t fp = state.fp;
+  uintptr_t below = state.sp;
+  for (;;) {
+    ++frames;
+    if (!IsMovableReturnAddress(reinterpret_cast<const void*>(pc))) {
+      return Movability::kForeignFrame;
+    }
+    // Frames lie ever higher, and the outermost has its place.
+    if (fp % sizeof(uintptr_t) != 0 || fp < below || fp > hi - kOutermostFrame) {
+      return Movability::kBrokenChain;
+    }
+    const auto* frame = reinterpret_cast<const Frame*>(fp);
+    pc = frame->return_address;
+    if (fp == hi - kOutermostFrame) {
+      return frame->caller == 0 && pc == reinterpret_cast<uintptr_t>(weft_context_base)
+                 ? Movability::kMovable
+                 : Movability::kBrokenChain;
+    }
+    below = fp + sizeof(Frame);
+    fp = frame->caller;
+  }
+}
+
+// [lo, lo + size], by the difference without sign: one comparison.
+struct Range {
+  uintptr_t lo;
+  uint64_t size;
+  bool Has(uintptr_t word) const { return word - lo <= size; }
+};
+
+// What counts as a pointer into the stack. The end counts too: it is one past the last object.
+Range PointerRange(uintptr_t sp, uintptr_t hi) { return {sp - kStaleBytes, hi - sp + kStaleBytes}; }
+
+}  // namespace
+
+StackSurvey SurveyStack(const Context& context, const void* pinned_lo, const void* pinned_hi) {
+  StackSurvey survey;
+  const auto sp = reinterpret_cast<uintptr_t>(context.sp);
+  const auto hi = reinterpret_cast<uintptr_t>(context.stack_hi);
+  survey.movability = WalkFrames(SavedState(context.sp), hi, survey.frames);
+  if (survey.movability != Movability::kMovable) return survey;
+
+  const Range stack = PointerRange(sp, hi);
+  const Range unit = {hi - 5 * kGiB / 2, 4 * kGiB - 1};
+  const Range pinned = {reinterpret_cast<uintptr_t>(pinned_lo),
+                        static_cast<uint64_t>(static_cast<const char*>(pinned_hi) -
+                                              static_cast<const char*>(pinned_lo))};
+  // No early way out: nearly always there is none, and so the loop is vectorized.
+  bool doubtful = false;
+  bool to_pinned = false;
+  for (const auto* word = static_cast<const uintptr_t*>(context.sp);
+       word < static_cast<const uintptr_t*>(context.stack_hi); ++word) {
+    doubtful |= unit.Has(*word) && !stack.Has(*word);
+    to_pinned |= pinned.Has(*word);
+  }
+  if (doubtful) survey.movability = Movability::kDoubtfulWord;
+  survey.points_to_pinned = to_pinned;
+  return survey;
+}
+
+void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi, ptrdiff_t by) {
+  const Range stack = PointerRange(sp, stack_hi);
+  for (size_t i = 0; i < count; ++i) {
+    if (stack.Has(words[i])) words[i] += static_cast<uintptr_t>(by);
+  }
+}
+
+}  // namespace weft::stack

@@ -1,0 +1,64 @@
+// Whether a stack that is not running may leave its place, and what is to be changed when it is put
+// in another one.
+//
+// That a machine stack can leave its place at all rests on the build: SafeStack moves what others
+// may point to onto the pinned stack, so that the only pointers to a machine stack are on it. But
+// that holds for code built so (IsMovableCode, text_range.h) and for no other. So the frames are
+// walked, from what weft_switch saved out to the base that MakeContext laid: one return address
+// into other code, and the stack stays. A function that keeps no frame pointer does not hide from
+// the walk: the frame of the function that it called holds a return address into it.
+//
+// In another place, the words that point into the stack have to be shifted. Those are
+// - the saved frame pointers, which are known exactly;
+// - pointers that the compiler derived from a frame of the function's own, to the element of an
+//   array say, in a spill or a saved register. Nothing tells those from numbers. So every aligned
+//   word whose value lies in the stack's used part, or up to kStaleBytes below it, counts as one:
+//   what points below is left over from deeper calls, and shifting it does no harm.
+// A number that is taken for a pointer by mistake is changed, which would be a disaster; a random
+// one falls into a used part of a few hundred bytes and the 64 KiB below with 2^-48. And it is only
+// changed where a stack wakes in another place than it left, which is rare.
+//
+// A word that points elsewhere in the 4 GiB that a stack has for itself can hardly be a number, but
+// may be a pointer to an array that the compiler has offset by a constant index (`base - 8 * n`),
+// and then would have to be shifted, or is left over from calls deeper than kStaleBytes. Such a
+// stack stays where it is: a slot in use costs less than a doubt.
+#ifndef WEFT_STACK_FRAMES_H_
+#define WEFT_STACK_FRAMES_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "stack/context.h"
+
+namespace weft::stack {
+
+enum class Movability : uint8_t {
+  kMovable,
+  kForeignFrame,  // a function that is not movable code has a frame on it
+  kBrokenChain,   // the saved frame pointers do not lead to the base
+  kDoubtfulWord,  // a word that may be an offset pointer
+};
+
+struct StackSurvey {
+  Movability movability = Movability::kMovable;
+  size_t frames = 0;
+  // Whether a word on the stack may point to the pinned stack: even one with nothing on it, a
+  // function may be about to reset the pinned pointer to what it was.
+  bool points_to_pinned = false;
+};
+
+// How far below the used part words are taken for pointers to it.
+inline constexpr size_t kStaleBytes = 64 * 1024;
+
+// Looks through a made context that is not running and whose bytes are in place, on a stack that
+// has 1.5 GiB of address space above its top, and below that 2.5 GiB, to itself. [pinned_lo,
+// pinned_hi] is its pinned stack. About 1 ns for each frame and each two words.
+StackSurvey SurveyStack(const Context& context, const void* pinned_lo, const void* pinned_hi);
+
+// Adds `by` to those of the `count` words, copied from [sp, stack_hi) of a stack that was found
+// movable, which point into that stack.
+void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi, ptrdiff_t by);
+
+}  // namespace weft::stack
+
+#endif  // WEFT_STACK_FRAMES_H_

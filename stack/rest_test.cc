@@ -1,0 +1,353 @@
+#include "stack/rest.h"
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "stack/text_range.h"
+
+namespace weft::stack {
+namespace {
+
+struct Fiber : Resident {
+  using Body = void (*)(Fiber&);
+
+  Fiber(Body b, int64_t n) : body(b), number(n) {}
+  // Back to the thread that runs it; goes on when it is resumed.
+  void Pause() { Switch(context, *thread); }
+
+  const Body body;
+  const int64_t number;
+  int64_t result = 0;
+  int pauses_with_exception = 0;
+  bool done = false;
+  bool held = false;
+  Context* thread = nullptr;
+};
+
+void RunFiber(void* arg) {
+  auto* fiber = static_cast<Fiber*>(static_cast<Resident*>(arg));
+  fiber->body(*fiber);
+  fiber->done = true;
+  SwitchFinal(fiber->context, *fiber->thread);
+}
+
+// Fibers that can run, for all threads.
+struct Queue {
+  std::mutex lock;
+  std::deque<Fiber*> fibers;
+
+  void Push(Fiber* fiber) {
+    std::lock_guard<std::mutex> hold(lock);
+    fibers.push_back(fiber);
+  }
+  Fiber* Pop() {
+    std::lock_guard<std::mutex> hold(lock);
+    if (fibers.empty()) return nullptr;
+    Fiber* fiber = fibers.front();
+    fibers.pop_front();
+    return fiber;
+  }
+};
+
+// What a P is, as far as stacks are concerned.
+class Proc final : public StackMover {
+ public:
+  Proc(Queue& queue, RestPolicy policy, size_t budget)
+      : StackMover(slots_, RunFiber), queue_(queue), residence_(*this, policy, budget) {}
+  ~Proc() { residence_.Drain(); }
+
+  // Runs the fiber until it pauses or ends.
+  Residence::Entry Resume(Fiber& fiber) {
+    const Residence::Entry entry = residence_.Enter(fiber);
+    if (entry != Residence::Entry::kRuns) return entry;
+    fiber.thread = &thread_;
+    Switch(thread_, fiber.context);
+    if (!fiber.done) {
+      residence_.Leave(fiber);
+      return entry;
+    }
+    DestroyContext(fiber.context);
+    residence_.End(fiber);
+    StackMover::End(fiber);
+    return entry;
+  }
+
+  // Runs fibers from the queue until all have ended.
+  void Run(std::atomic<int>& unfinished) {
+    while (unfinished.load(std::memory_order_acquire) > 0) {
+      Fiber* fiber = queue_.Pop();
+      if (fiber == nullptr) {
+        std::this_thread::yield();
+        continue;
+      }
+      switch (Resume(*fiber)) {
+        case Residence::Entry::kLeftToCopier:
+          break;
+        case Residence::Entry::kNoSlot:
+          queue_.Push(fiber);
+          break;
+        case Residence::Entry::kRuns:
+          if (fiber->done) {
+            unfinished.fetch_sub(1, std::memory_order_acq_rel);
+          } else {
+            queue_.Push(fiber);
+          }
+          break;
+      }
+    }
+  }
+
+  void Ready(Resident& resident) override { queue_.Push(static_cast<Fiber*>(&resident)); }
+  bool MayRest(const Resident& resident) const override {
+    return !static_cast<const Fiber&>(resident).held;
+  }
+
+  const Residence& residence() const { return residence_; }
+
+ private:
+  Queue& queue_;
+  SlotCache slots_;
+  Residence residence_;
+  Context thread_;
+};
+
+class RestTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!IsMovableCode(reinterpret_cast<const void*>(&RunFiber))) {
+      GTEST_SKIP() << "this build has no code that may move";
+    }
+    PoisonLeftStacks();
+  }
+  Queue queue_;
+};
+
+// --- bodies; each leaves fiber.result == fiber.number if all went well ---
+
+// Values in registers, in the frame, and in frames below.
+__attribute__((noinline)) int64_t SumBelow(Fiber& fiber, int64_t n) {
+  if (n == 0) {
+    fiber.Pause();
+    return 0;
+  }
+  const int64_t mine = n * 3;
+  const int64_t below = SumBelow(fiber, n - 1);
+  fiber.Pause();
+  return below + mine - 2 * n;
+}
+
+void Recurse(Fiber& fiber) {
+  constexpr int64_t kDepth = 20;
+  const int64_t sum = SumBelow(fiber, kDepth);
+  fiber.result = sum == kDepth * (kDepth + 1) / 2 ? fiber.number : -1;
+}
+
+// An array that nobody else points to stays on the machine stack, and loops over it keep pointers
+// into it in registers.
+__attribute__((noinline)) void LoopOverArray(Fiber& fiber) {
+  int64_t numbers[32];
+  for (int64_t i = 0; i < 32; ++i) numbers[i] = fiber.number + i;
+  int64_t sum = 0;
+  for (int round = 0; round < 4; ++round) {
+    for (int64_t& n : numbers) {
+      n += sum;
+      fiber.Pause();
+      n -= sum;
+    }
+  }
+  for (const int64_t n : numbers) sum += n;
+  fiber.result = sum == 32 * fiber.number + 31 * 16 ? fiber.number : -1;
+}
+
+__attribute__((noinline)) void Add(int64_t* to, int64_t n) {
+  asm volatile("" ::: "memory");
+  *to += n;
+}
+
+// A local that others point to: it is pinned.
+void UsePinned(Fiber& fiber) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < 10; ++i) {
+    Add(&sum, fiber.number);
+    fiber.Pause();
+  }
+  fiber.result = sum / 10;
+}
+
+struct CountsDown {
+  explicit CountsDown(Fiber& f) : fiber(f) {}
+  ~CountsDown() {
+    fiber.Pause();
+    --fiber.result;
+  }
+  Fiber& fiber;
+};
+
+__attribute__((noinline)) void Throw(Fiber& fiber, int depth) {
+  CountsDown counts(fiber);
+  if (depth == 0) throw std::runtime_error("thrown");
+  Throw(fiber, depth - 1);
+}
+
+// Pauses while an exception unwinds and while it is handled: may not rest then.
+void ThrowAndCatch(Fiber& fiber) {
+  fiber.result = fiber.number + 6;
+  fiber.Pause();
+  fiber.held = true;
+  try {
+    Throw(fiber, 5);
+  } catch (const std::runtime_error& error) {
+    fiber.Pause();
+    if (std::string(error.what()) != "thrown") fiber.result = -1;
+  }
+  fiber.held = false;
+  fiber.Pause();
+}
+
+TEST_F(RestTest, StackComesHomeUnchanged) {
+  Proc proc(queue_, RestPolicy::kAsNeeded, 1);
+  Fiber first(Recurse, 1);
+  Fiber second(Recurse, 2);
+  // One slot for both, so each rests for the other.
+  while (!first.done || !second.done) {
+    for (Fiber* fiber : {&first, &second}) {
+      if (fiber->done) continue;
+      ASSERT_EQ(proc.Resume(*fiber), Residence::Entry::kRuns);
+    }
+  }
+  EXPECT_EQ(first.result, 1);
+  EXPECT_EQ(second.result, 2);
+  EXPECT_GE(proc.residence().counts().wakes_at_home.load(), 40u);
+  EXPECT_EQ(proc.residence().counts().wakes_elsewhere.load(), 0u);
+  EXPECT_EQ(proc.counts().moves.load(), 0u);
+}
+
+TEST_F(RestTest, StackMovesAtEveryWake) {
+  for (const Fiber::Body body : {Recurse, LoopOverArray, UsePinned, ThrowAndCatch}) {
+    Proc proc(queue_, RestPolicy::kAlways, 4);
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    for (int64_t i = 1; i <= 10; ++i) fibers.push_back(std::make_unique<Fiber>(body, i));
+    for (int unfinished = 10; unfinished > 0;) {
+      for (const auto& fiber : fibers) {
+        if (fiber->done) continue;
+        const Slot* home = fiber->home;
+        const bool rested = fiber->context.block != nullptr;
+        ASSERT_EQ(proc.Resume(*fiber), Residence::Entry::kRuns);
+        if (rested && !fiber->done) {
+          EXPECT_NE(fiber->home, home);
+        }
+        if (fiber->done) --unfinished;
+      }
+    }
+    for (const auto& fiber : fibers) EXPECT_EQ(fiber->result, fiber->number);
+    EXPECT_GE(proc.counts().moves.load(), 20u);
+    EXPECT_EQ(proc.counts().doubtful_word.load(), 0u);
+    EXPECT_EQ(proc.counts().foreign_frame.load(), 0u);
+  }
+}
+
+TEST_F(RestTest, ResidentThatIsHeldKeepsItsSlot) {
+  Proc proc(queue_, RestPolicy::kAsNeeded, 1);
+  Fiber held(Recurse, 1);
+  held.held = true;
+  ASSERT_EQ(proc.Resume(held), Residence::Entry::kRuns);
+  const Slot* slot = held.home;
+  Fiber other(Recurse, 2);
+  while (!other.done) ASSERT_EQ(proc.Resume(other), Residence::Entry::kRuns);
+  EXPECT_EQ(held.home, slot);
+  EXPECT_EQ(held.context.block, nullptr);
+  EXPECT_GE(proc.counts().held.load(), 1u);
+  while (!held.done) ASSERT_EQ(proc.Resume(held), Residence::Entry::kRuns);
+  EXPECT_EQ(held.result, 1);
+  EXPECT_EQ(other.result, 2);
+}
+
+__attribute__((noinline)) int64_t PauseBelow(Fiber& fiber, size_t frames) {
+  if (frames == 0) {
+    fiber.Pause();
+    return fiber.number;
+  }
+  const int64_t result = PauseBelow(fiber, frames - 1);
+  asm volatile("");
+  return result;
+}
+
+// A frame has 16 bytes at least.
+void PauseDeep(Fiber& fiber) { fiber.result = PauseBelow(fiber, kMostRestBytes / 16 + 1); }
+
+TEST_F(RestTest, LargeStackKeepsItsSlot) {
+  Proc proc(queue_, RestPolicy::kAlways, 1);
+  Fiber fiber(PauseDeep, 1);
+  ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
+  EXPECT_EQ(fiber.context.block, nullptr);
+  EXPECT_EQ(proc.counts().too_large.load(), 1u);
+  ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
+  EXPECT_EQ(fiber.result, 1);
+}
+
+void JustPause(Fiber& fiber) {
+  fiber.Pause();
+  fiber.Pause();
+  fiber.result = fiber.number;
+}
+
+TEST_F(RestTest, PinnedStackIsReturnedWhileNothingIsOnIt) {
+  Proc proc(queue_, RestPolicy::kAlways, 1);
+  Fiber pins(UsePinned, 1);
+  ASSERT_EQ(proc.Resume(pins), Residence::Entry::kRuns);
+  const Slot* pinned = pins.pinned;
+  EXPECT_NE(pinned, nullptr);
+
+  Fiber fiber(JustPause, 2);
+  ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
+  EXPECT_EQ(fiber.pinned, nullptr);
+  ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
+  ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
+  EXPECT_EQ(fiber.result, 2);
+
+  while (!pins.done) {
+    EXPECT_EQ(pins.pinned, pinned);
+    ASSERT_EQ(proc.Resume(pins), Residence::Entry::kRuns);
+  }
+  EXPECT_EQ(pins.result, 1);
+}
+
+TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
+  constexpr int kThreads = 4;
+  constexpr int kFibers = 1'000;
+  for (const RestPolicy policy : {RestPolicy::kAsNeeded, RestPolicy::kAlways}) {
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    const Fiber::Body kBodies[] = {Recurse, LoopOverArray, UsePinned, ThrowAndCatch, JustPause};
+    for (int64_t i = 0; i < kFibers; ++i) {
+      fibers.push_back(std::make_unique<Fiber>(kBodies[i % 5], i));
+      queue_.Push(fibers.back().get());
+    }
+    std::atomic<int> unfinished{kFibers};
+    std::atomic<uint64_t> moves{0};
+    std::atomic<uint64_t> homes{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        Proc proc(queue_, policy, 2);
+        proc.Run(unfinished);
+        moves += proc.counts().moves.load();
+        homes += proc.residence().counts().wakes_at_home.load();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& fiber : fibers) ASSERT_EQ(fiber->result, fiber->number);
+    if (policy == RestPolicy::kAlways) {
+      EXPECT_GT(moves.load(), 10'000u);
+    } else {
+      EXPECT_GT(homes.load(), 10'000u);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::stack
