@@ -103,10 +103,13 @@ class Monitor {
       bool found = Round(/*idle=*/false, &next_due);
       Instant until = Instant::Never();
       if (!found && host_->try_sleep(&until)) {
+        const Instant before = Instant::Now();
         SleepUntil(std::min(until, next_due));
         host_->slept();
         Round(/*idle=*/true, &next_due);
-        found = true;  // whatever ended the sleep, look closely for a while
+        // After a long sleep something new may have begun: look closely for a while. But a server
+        // under load has nothing to do for a moment a thousand times a second.
+        found = Instant::Now() - before >= absl::Nanoseconds(kSlowestNanos);
       }
       if (found) {
         quiet_rounds = 0;
