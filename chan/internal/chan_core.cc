@@ -56,10 +56,55 @@ inline uint64_t* WordBehind(WaitRecord* record) {
 
 constexpr size_t kWordScratchBytes = kStageOffset + sizeof(uint64_t);
 
+// An operation that does not wait.
+template <Step (*kStep)(ChanCore&, void*)>
+inline TryResult AtOnce(ChanCore* core, void* value) {
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = kStep(*core, value);
+  core->lock.Release();
+  Wake(step.wake);
+  return step.result;
+}
+
+// One that waits in `queue` if need be.
+template <Step (*kStep)(ChanCore&, void*)>
+inline TryResult InTime(ChanCore* core, WaitQueue& queue, WaitRecord* record, void* value,
+                        WaitReason reason) {
+  RuntimeSection section;
+  core->lock.Acquire();
+  const Step step = kStep(*core, value);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
+    return step.result;
+  }
+  Waiter* self = Waiter::Current();
+  Enqueue(queue, record, self, value);
+  core->lock.Release();
+  return static_cast<TryResult>(ParkOn(self, record, reason));
+}
+
 // Operations on words have a short way for what is done at once between a running goroutine and the
 // ring: it calls nothing, so it saves no registers, and it enters and leaves the runtime by the one
 // Thread that it has looked up. Everything else goes the long way: SendWordLong() from the start,
 // SendWordLocked() from where the section is open and the lock taken.
+
+// How the short way begins: in a runtime section of this thread, with the lock. Null, and neither
+// of them, where that takes more than a look.
+inline Thread* TryBegin(ChanCore* core)
+    ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true, core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  if (core == nullptr) [[unlikely]]
+    return nullptr;
+  Thread* thread = TryEnterRuntime();
+  if (thread == nullptr) [[unlikely]]
+    return nullptr;
+  if (!core->lock.TryAcquire()) [[unlikely]] {
+    LeaveRuntimeOf(thread);
+    return nullptr;
+  }
+  return thread;
+}
 
 __attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) {
@@ -117,15 +162,9 @@ __attribute__((noinline)) ReceivedWord RecvWordLong(ChanCore* core) noexcept {
 }  // namespace
 
 bool SendWord(ChanCore* core, uint64_t word) noexcept {
-  if (core == nullptr) [[unlikely]]
-    return SendWordLong(core, word);
-  Thread* thread = TryEnterRuntime();
+  Thread* thread = TryBegin(core);
   if (thread == nullptr) [[unlikely]]
     return SendWordLong(core, word);
-  if (!core->lock.TryAcquire()) [[unlikely]] {
-    LeaveRuntimeOf(thread);
-    return SendWordLong(core, word);
-  }
   const uint64_t count = core->count.load(std::memory_order_relaxed);
   if (count == core->capacity || !core->receivers.empty() ||
       core->closed.load(std::memory_order_relaxed)) {
@@ -139,15 +178,9 @@ bool SendWord(ChanCore* core, uint64_t word) noexcept {
 }
 
 ReceivedWord RecvWord(ChanCore* core) noexcept {
-  if (core == nullptr) [[unlikely]]
-    return RecvWordLong(core);
-  Thread* thread = TryEnterRuntime();
+  Thread* thread = TryBegin(core);
   if (thread == nullptr) [[unlikely]]
     return RecvWordLong(core);
-  if (!core->lock.TryAcquire()) [[unlikely]] {
-    LeaveRuntimeOf(thread);
-    return RecvWordLong(core);
-  }
   const uint64_t count = core->count.load(std::memory_order_relaxed);
   if (count == 0 || !core->senders.empty()) return RecvWordLocked(core);
   const uint64_t slot = core->first;
@@ -162,75 +195,36 @@ ReceivedWord RecvWord(ChanCore* core) noexcept {
 
 TryResult TrySendWord(ChanCore* core, uint64_t word) {
   if (core == nullptr || core->SendWouldBlock()) return TryResult::kWouldBlock;
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = SendLocked<MoveWord>(*core, &word);
-  core->lock.Release();
-  Wake(step.wake);
-  return step.result;
+  return AtOnce<SendLocked<MoveWord>>(core, &word);
 }
 
 ReceivedWord TryRecvWord(ChanCore* core) {
   if (core == nullptr || core->ReceiveWouldBlock()) return {0, TryResult::kWouldBlock};
-  RuntimeSection section;
-  core->lock.Acquire();
-  uint64_t word = 0;
-  const Step step = RecvLocked<MoveWord>(*core, &word);
-  core->lock.Release();
-  Wake(step.wake);
-  return {word, step.result};
+  ReceivedWord received{0, TryResult::kWouldBlock};
+  received.result = AtOnce<RecvLocked<MoveWord>>(core, &received.word);
+  return received;
 }
 
 bool SendStaged(ChanCore* core, WaitRecord* record, void* value) {
   if (core == nullptr) [[unlikely]]
     WaitForEver(WaitReason::kChanSendNilChan);
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = SendLocked<MoveAny>(*core, value);
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-    return step.result == TryResult::kDone;
-  }
-  Waiter* self = Waiter::Current();
-  Enqueue(core->senders, record, self, value);
-  core->lock.Release();
-  return ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
+  return InTime<SendLocked<MoveAny>>(core, core->senders, record, value, WaitReason::kChanSend) ==
+         TryResult::kDone;
 }
 
 TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value) {
   if (core == nullptr) [[unlikely]]
     WaitForEver(WaitReason::kChanReceiveNilChan);
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = RecvLocked<MoveAny>(*core, value);
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-    return step.result;
-  }
-  Waiter* self = Waiter::Current();
-  Enqueue(core->receivers, record, self, value);
-  core->lock.Release();
-  return static_cast<TryResult>(ParkOn(self, record, WaitReason::kChanReceive));
+  return InTime<RecvLocked<MoveAny>>(core, core->receivers, record, value,
+                                     WaitReason::kChanReceive);
 }
 
 TryResult TrySendStaged(ChanCore* core, void* value) {
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = SendLocked<MoveAny>(*core, value);
-  core->lock.Release();
-  Wake(step.wake);
-  return step.result;
+  return AtOnce<SendLocked<MoveAny>>(core, value);
 }
 
 TryResult TryRecvStaged(ChanCore* core, void* value) {
-  RuntimeSection section;
-  core->lock.Acquire();
-  const Step step = RecvLocked<MoveAny>(*core, value);
-  core->lock.Release();
-  Wake(step.wake);
-  return step.result;
+  return AtOnce<RecvLocked<MoveAny>>(core, value);
 }
 
 bool CloseChan(ChanCore* core) {
