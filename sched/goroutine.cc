@@ -213,7 +213,9 @@ void Sleep(absl::Duration duration) {
   // Even a sleep without end has a timer, and a program that sleeps is not deadlocked.
   if (until.IsNever()) until = Instant::FromNanos(until.nanos() - 1);
   Waiter* self = Waiter::Current();
-  while (Instant::Now() < until) self->ParkUntil(until, WaitReason::kSleep);
+  while (self->ParkUntil(until, WaitReason::kSleep)) {
+    // A token that was meant for an earlier wait.
+  }
 }
 
 void Exit() {

@@ -128,8 +128,11 @@ void TimerHeap::Place(int32_t index, Entry entry) {
 }
 
 void TimerHeap::UpdateEarliest() {
-  earliest_.store(heap_.empty() ? Instant::Never().nanos() : heap_[0].when,
-                  std::memory_order_seq_cst);
+  const int64_t earliest = heap_.empty() ? Instant::Never().nanos() : heap_[0].when;
+  // Whoever waits in the poller needs to know of a change only, and the barrier is dear.
+  if (earliest != earliest_.load(std::memory_order_relaxed)) {
+    earliest_.store(earliest, std::memory_order_seq_cst);
+  }
   size_.store(static_cast<int32_t>(heap_.size()), std::memory_order_relaxed);
 }
 
