@@ -10,7 +10,7 @@ namespace weft::internal {
 namespace {
 
 TEST(BlockQueueTest, AnEmptyOneGivesNothing) {
-  BlockQueue<int> queue;
+  static BlockQueue<int> queue;
   int* out[1];
   EXPECT_TRUE(queue.empty());
   EXPECT_EQ(queue.PopFront(), nullptr);
@@ -20,7 +20,7 @@ TEST(BlockQueueTest, AnEmptyOneGivesNothing) {
 
 TEST(BlockQueueTest, FirstInFirstOut) {
   std::vector<int> items(1'000);
-  BlockQueue<int> queue;
+  static BlockQueue<int> queue;
   for (int& item : items) queue.PushBack(&item);
   EXPECT_EQ(queue.size(), 1'000);
   for (int& item : items) ASSERT_EQ(queue.PopFront(), &item);
@@ -31,7 +31,7 @@ TEST(BlockQueueTest, FirstInFirstOut) {
 TEST(BlockQueueTest, DoesWhatADequeDoes) {
   std::vector<int> items(5'000);
   std::mt19937 random(1);
-  BlockQueue<int> queue;
+  static BlockQueue<int> queue;
   std::deque<int*> model;
   const auto number = [&](int below) { return static_cast<uint32_t>(random() % below); };
   for (int step = 0; step < 20'000; ++step) {

@@ -3,6 +3,8 @@
 // The queues that all Ps share hold goroutines that have not been touched for long. A list through
 // the goroutines themselves would meet a cache miss for each that is taken, one after the other and
 // under the lock; here a hundred pointers are one copy. Not thread-safe: its user has a lock.
+//
+// There is no destructor, as goroutines run on while the program's statics are destroyed.
 #ifndef WEFT_SCHED_INTERNAL_BLOCK_QUEUE_H_
 #define WEFT_SCHED_INTERNAL_BLOCK_QUEUE_H_
 
@@ -17,10 +19,6 @@ class BlockQueue {
   constexpr BlockQueue() = default;
   BlockQueue(const BlockQueue&) = delete;
   BlockQueue& operator=(const BlockQueue&) = delete;
-  ~BlockQueue() {
-    while (first_ != nullptr) DropFirst();
-    delete spare_;
-  }
 
   int size() const { return size_; }
   bool empty() const { return size_ == 0; }

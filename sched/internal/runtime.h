@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
@@ -206,6 +207,8 @@ struct Sched {
   std::atomic<bool> dying{false};
 };
 extern Sched sched;
+// Goroutines run on while the program's statics are destroyed.
+static_assert(std::is_trivially_destructible_v<Sched>);
 
 // This thread's M; null on a thread that runs no goroutines.
 inline M* ThisM() {
