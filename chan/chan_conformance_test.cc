@@ -18,11 +18,13 @@
 #include "chan/select.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
 namespace {
 
+using testing::Rounds;
 using testing::Tasks;
 
 class ChanConformance : public testing::WorldTest {};
@@ -92,16 +94,16 @@ TEST_P(ChanConformance, CH06_ProducersAndConsumersLoseNothing) {
   Run([] {
     for (const int capacity : kCapacities) {
       constexpr int kTasks = 4;
-      constexpr int kValues = 1000;
+      const int count = Rounds(1000, 200);
       Chan<int> c(capacity);
       std::array<std::vector<int>, kTasks> seen;
       Tasks tasks;
       for (int t = 0; t < kTasks; ++t) {
         tasks.Go([&] {
-          for (int i = 0; i < kValues; ++i) c.Send(i);
+          for (int i = 0; i < count; ++i) c.Send(i);
         });
-        tasks.Go([&c, &mine = seen[t]] {
-          for (int i = 0; i < kValues; ++i) mine.push_back(*c.Recv());
+        tasks.Go([&c, count, &mine = seen[t]] {
+          for (int i = 0; i < count; ++i) mine.push_back(*c.Recv());
         });
       }
       tasks.Wait();
@@ -109,7 +111,7 @@ TEST_P(ChanConformance, CH06_ProducersAndConsumersLoseNothing) {
       for (const std::vector<int>& values : seen) {
         for (const int v : values) ++times[v];
       }
-      EXPECT_EQ(times.size(), size_t{kValues});
+      EXPECT_EQ(times.size(), static_cast<size_t>(count));
       for (const auto& [value, n] : times) EXPECT_EQ(n, kTasks) << value;
       EXPECT_EQ(c.len(), 0);
     }
@@ -118,10 +120,10 @@ TEST_P(ChanConformance, CH06_ProducersAndConsumersLoseNothing) {
 
 TEST_P(ChanConformance, CH08_TryRecvNeverMissesBothValueAndClose) {
   Run([] {
-    constexpr int kRounds = 2000;
+    const int rounds = Rounds(2000, 200);
     int misses = 0;
     Chan<bool> result(0);
-    for (int i = 0; i < kRounds; ++i) {
+    for (int i = 0; i < rounds; ++i) {
       Chan<int> c(1);
       c.Send(1);
       Tasks task;
@@ -163,10 +165,11 @@ TEST_P(ChanConformance, CH11_EmptyElementsPassTokens) {
   struct Nothing {};
   Run([] {
     for (const int capacity : {0, 1, 1000}) {
+      const int count = Rounds(3000);
       Chan<Nothing> c(capacity);
       Tasks tasks;
       tasks.Go([&] {
-        for (int i = 0; i < 3000; ++i) c.Send(Nothing{});
+        for (int i = 0; i < count; ++i) c.Send(Nothing{});
         c.Close();
       });
       int tokens = 0;
@@ -174,7 +177,7 @@ TEST_P(ChanConformance, CH11_EmptyElementsPassTokens) {
         static_cast<void>(n);
         ++tokens;
       }
-      EXPECT_EQ(tokens, 3000);
+      EXPECT_EQ(tokens, count);
     }
   });
 }
@@ -349,9 +352,9 @@ TEST_P(ChanConformance, CH18_ViewsAreTheSameChannel) {
 
 TEST_P(ChanConformance, CH23_WritesBeforeASendAreSeenAfterTheReceive) {
   Run([] {
-    constexpr int kValues = 1000;
+    const int count = Rounds(1000, 200);
     enum : int { kUnsent, kSent, kReceived };
-    std::vector<int> state(kValues, kUnsent);
+    std::vector<int> state(static_cast<size_t>(count), kUnsent);
     Chan<int> c(2);
     Tasks tasks;
     for (int r = 0; r < 10; ++r) {
@@ -363,7 +366,7 @@ TEST_P(ChanConformance, CH23_WritesBeforeASendAreSeenAfterTheReceive) {
       });
     }
     tasks.Go([&] {
-      for (int i = 0; i < kValues; ++i) {
+      for (int i = 0; i < count; ++i) {
         state[i] = kSent;
         c.Send(i);
       }
@@ -402,7 +405,7 @@ void ExchangeOwnedObjects(bool by_select) {
   for (int t = 0; t < 10; ++t) {
     clients.Go([&] {
       Chan<std::unique_ptr<Response>> reply(0);
-      for (int i = 0; i < 300; ++i) {
+      for (int i = 0; i < Rounds(300, 60); ++i) {
         auto payload = std::make_unique<Response>();
         payload->value = 7;
         Request request{std::move(payload), reply};

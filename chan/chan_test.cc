@@ -17,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/thread.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
@@ -203,12 +204,12 @@ TYPED_TEST_SUITE(ChanElementTest, Elements);
 
 template <typename T>
 void PassThrough(int capacity) {
-  constexpr int kValues = 300;
+  const int count = testing::Rounds(300, 60);
   Chan<T> c(capacity);
   Tasks tasks;
-  tasks.Go([c] {
+  tasks.Go([c, count] {
     Chan<int> never(0);
-    for (int i = 0; i < kValues; ++i) {
+    for (int i = 0; i < count; ++i) {
       if (i % 3 == 0) {
         c.Send(T(i));
       } else if (i % 3 == 1) {
@@ -220,7 +221,7 @@ void PassThrough(int capacity) {
     }
     c.Close();
   });
-  for (int i = 0; i < kValues; ++i) {
+  for (int i = 0; i < count; ++i) {
     if (i % 2 == 0) {
       std::optional<T> v = c.Recv();
       ASSERT_TRUE(v.has_value() && v->Is(i)) << i;

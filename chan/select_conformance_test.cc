@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -17,11 +18,13 @@
 #include "chan/select_vector.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
 namespace {
 
+using testing::Rounds;
 using testing::Tasks;
 
 class SelectConformance : public testing::WorldTest {};
@@ -30,10 +33,10 @@ INSTANTIATE_TEST_SUITE_P(, SelectConformance, testing::Worlds(), testing::WorldN
 // One of two channels is ready at every moment; `make_ready` makes c2 so before c1 is emptied.
 template <typename MakeReady>
 int DefaultsTaken(MakeReady make_ready) {
-  constexpr int kRounds = 2000;
+  const int rounds = Rounds(2000, 100);
   Chan<bool> result(0);
   int defaults = 0;
-  for (int i = 0; i < kRounds; ++i) {
+  for (int i = 0; i < rounds; ++i) {
     Chan<int> c1(1);
     Chan<int> c2(1);
     c1.Send(1);
@@ -60,16 +63,16 @@ TEST_P(SelectConformance, SE02_DefaultIsNotTakenWhileAChannelCloses) {
 
 TEST_P(SelectConformance, SE03_SelectNeverReceivesItsOwnValue) {
   Run([] {
-    constexpr int kRounds = 1000;
+    const int rounds = Rounds(1000);
     for (const int capacity : {0, 10}) {
       Chan<int> c(capacity);
       Tasks tasks;
       for (int me = 0; me < 2; ++me) {
-        tasks.Go([&c, capacity, me] {
+        tasks.Go([&c, rounds, capacity, me] {
           const auto received = [&](std::optional<int> v) {
             if (capacity == 0) EXPECT_NE(v, me);
           };
-          for (int i = 0; i < kRounds; ++i) {
+          for (int i = 0; i < rounds; ++i) {
             if (me == 0 || i % 2 == 0) {
               Select(c.OnSend(me), c.OnRecv(received));
             } else {
@@ -84,22 +87,22 @@ TEST_P(SelectConformance, SE03_SelectNeverReceivesItsOwnValue) {
 
 TEST_P(SelectConformance, SE05_ReadyCasesShareEvenly) {
   Run([] {
-    constexpr int kTrials = 10000;
-    Chan<int> c1(kTrials + 1);
-    Chan<int> c2(kTrials + 1);
-    for (int i = 0; i <= kTrials; ++i) {
+    const int trials = Rounds(10000);
+    Chan<int> c1(trials + 1);
+    Chan<int> c2(trials + 1);
+    for (int i = 0; i <= trials; ++i) {
       c1.Send(1);
       c2.Send(2);
     }
     Chan<int> never1(0);
     Chan<int> never2(0);
     int first = 0;
-    for (int i = 0; i < kTrials; ++i) {
+    for (int i = 0; i < trials; ++i) {
       Select(never1.OnRecv(), c1.OnRecv([&] { ++first; }), never2.OnRecv(), c2.OnRecv());
     }
     // Six nines: z = 4.891676 standard deviations of the share.
-    const double share = static_cast<double>(first) / kTrials;
-    EXPECT_NEAR(share, 0.5, 4.891676 / (2 * 100));
+    const double share = static_cast<double>(first) / trials;
+    EXPECT_NEAR(share, 0.5, 4.891676 / (2 * std::sqrt(trials)));
   });
 }
 
@@ -169,15 +172,15 @@ TEST_P(SelectConformance, SE08_OperandsAreEvaluatedOnceInOrder) {
 
 TEST_P(SelectConformance, SE09_SelectsLeaveNoMemoryBehind) {
   Run([] {
-    constexpr int kRounds = 20'000;
+    const int rounds = Rounds(20'000, 2'000);
     Chan<int> a(0);
     Chan<int> b(0);
     const auto run = [&] {
       Tasks tasks;
       tasks.Go([&] {
-        for (int i = 0; i < kRounds; ++i) Select(a.OnSend(i), b.OnSend(i));
+        for (int i = 0; i < rounds; ++i) Select(a.OnSend(i), b.OnSend(i));
       });
-      for (int i = 0; i < kRounds; ++i) Select(a.OnRecv(), b.OnRecv());
+      for (int i = 0; i < rounds; ++i) Select(a.OnRecv(), b.OnRecv());
     };
     run();
     const size_t before = mallinfo2().uordblks;
@@ -391,14 +394,14 @@ TEST(SelectConformanceGoroutines, SE20_LeavingAQueueTakesConstantTime) {
   testing::current_world = {testing::World::TasksAre::kGoroutines, 1};
   testing::RunOnGoroutine([] {
     int bad = 0;
-    for (int n = 1000;; n *= 2) {
+    for (int n = Rounds(1000, 250);; n *= 2) {
       const absl::Duration one = TimeWithSharedChannel(n);
       const absl::Duration two = TimeWithSharedChannel(2 * n);
       // The ratio of short times says nothing.
       if (one > absl::Milliseconds(2) && two >= 3 * one && ++bad == 5) {
         FAIL() << "time is not linear: " << one << " for " << n << ", " << two << " for twice that";
       }
-      if (one + two >= absl::Milliseconds(300) || n >= 32'000) break;
+      if (one + two >= absl::Milliseconds(Rounds(300, 50)) || n >= 32'000) break;
     }
   });
 }

@@ -17,12 +17,15 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "sched/rounds.h"
 #include "tests/subprocess.h"
 
 namespace weft::debug {
 namespace {
 
+using weft::testing::AllInTurn;
 using weft::testing::ProcessResult;
+using weft::testing::Rounds;
 using weft::testing::RunProcess;
 
 struct Line {
@@ -91,6 +94,12 @@ void ExpectInvariants(const Line& line) {
   }
 }
 
+// Of most runs: 25 lines are due, of which a busy machine may swallow some, and more of a short
+// run.
+const int kPeriod = Rounds(20, 8);
+const int kRunTime = 25 * kPeriod;
+const size_t kFewest = static_cast<size_t>(Rounds(10, 3));
+
 // How a traced run of `mode` looks: every line obeys the rules, the first is at 0ms, and the rest
 // come about every `period`.
 std::vector<Line> Trace(const std::string& mode, int period, int run_milliseconds, int procs) {
@@ -153,15 +162,14 @@ TEST(SchedTraceTest, ParserRefusesWhatDiffers) {
 
 // The only thing running is the monitor, and it goes on.
 TEST(SchedTraceTest, TicksWhileAllIsIdle) {
-  for (const int procs : {1, 2, 8}) {
-    const std::vector<Line> lines = Trace("idle", 20, 500, procs);
-    // 25 are due; a busy machine may swallow some.
-    EXPECT_GE(lines.size(), 10u);
+  for (const int procs : AllInTurn({1, 2, 8})) {
+    const std::vector<Line> lines = Trace("idle", kPeriod, kRunTime, procs);
+    EXPECT_GE(lines.size(), kFewest);
     // Once all threads have gone to sleep, nothing but the end of main's sleep wakes one.
     bool settled = false;
     for (const Line& line : lines) {
       EXPECT_EQ(line.max_procs, procs);
-      if (line.milliseconds >= 500) break;
+      if (line.milliseconds >= kRunTime) break;
       settled |= line.idle_procs == procs && line.spinning == 0;
       if (!settled) continue;
       EXPECT_EQ(line.idle_procs, procs);
@@ -174,9 +182,9 @@ TEST(SchedTraceTest, TicksWhileAllIsIdle) {
 }
 
 TEST(SchedTraceTest, TicksUnderLoad) {
-  for (const int procs : {1, 2, 4}) {
-    const std::vector<Line> lines = Trace("busy", 20, 500, procs);
-    EXPECT_GE(lines.size(), 10u);
+  for (const int procs : AllInTurn({1, 2, 4})) {
+    const std::vector<Line> lines = Trace("busy", kPeriod, kRunTime, procs);
+    EXPECT_GE(lines.size(), kFewest);
     int queued = 0;
     for (const Line& line : lines) {
       queued += line.global_queue;
@@ -188,21 +196,23 @@ TEST(SchedTraceTest, TicksUnderLoad) {
 
 // Nobody calls the runtime: only a thread of its own can print.
 TEST(SchedTraceTest, TicksWhileEveryPIsHogged) {
-  for (const int procs : {1, 2}) {
-    const std::vector<Line> lines = Trace("hog", 20, 500, procs);
-    EXPECT_GE(lines.size(), 10u);
+  for (const int procs : AllInTurn({1, 2})) {
+    const std::vector<Line> lines = Trace("hog", kPeriod, kRunTime, procs);
+    EXPECT_GE(lines.size(), kFewest);
     int hogged = 0;
     for (const Line& line : lines) hogged += line.idle_procs == 0 ? 1 : 0;
-    EXPECT_GE(hogged, 5);
+    EXPECT_GE(hogged, static_cast<int>(kFewest) / 2);
   }
 }
 
 TEST(SchedTraceTest, InvariantsHoldWhilePsComeAndGo) {
-  const std::vector<Line> lines = Trace("churn", 1, 500, 4);
-  EXPECT_GE(lines.size(), 50u);
+  const std::vector<Line> lines = Trace("churn", 1, kRunTime, 4);
+  EXPECT_GE(lines.size(), kFewest);
 }
 
-TEST(SchedTraceTest, WorksWithoutMain) { EXPECT_GE(Trace("embedded", 20, 300, 2).size(), 5u); }
+TEST(SchedTraceTest, WorksWithoutMain) {
+  EXPECT_GE(Trace("embedded", kPeriod, kRunTime, 2).size(), kFewest);
+}
 
 TEST(SchedTraceTest, LongPeriodPrintsOnlyTheFirstLine) {
   EXPECT_EQ(Trace("idle", 100'000, 50, 2).size(), 1u);

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "netpoll/poll_desc.h"
 #include "sched/clock.h"
+#include "sched/rounds.h"
 
 // The poller alone, driven by the test's own thread: no goroutines.
 namespace weft::internal {
@@ -83,7 +84,7 @@ TEST(EpollPollerTest, EventWakesAWaitingThread) {
   Pipe pipe;
   Desc desc;
   ASSERT_EQ(poller.Register(pipe.reader(), *desc), 0);
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < testing::Rounds(1000); ++i) {
     std::thread filler([&] { pipe.Fill(); });
     EXPECT_EQ(desc->Wait(PollMode::kRead), PollResult::kReady);
     char c;

@@ -6,12 +6,14 @@
 #include "gtest/gtest.h"
 #include "netpoll/test_util.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 
 namespace weft::internal {
 namespace {
 
 using ::weft::testing::Eventually;
 using ::weft::testing::ForEachSetting;
+using ::weft::testing::Rounds;
 using ::weft::testing::TaskGroup;
 using ::weft::testing::TaskKind;
 
@@ -84,7 +86,8 @@ TEST(FdMutexTest, CloseEndsThoseWhoWaitForALock) {
 TEST(FdMutexTest, OneAtATimeInEachDirection) {
   EnableRandomDelays(1);
   ForEachSetting([](TaskKind kind) {
-    constexpr int kTasks = 8, kRounds = 300;
+    constexpr int kTasks = 8;
+    const int rounds = Rounds(300);
     FdMutex mutex;
     int counts[2] = {0, 0};
     std::atomic<int> inside[2] = {0, 0};
@@ -94,7 +97,7 @@ TEST(FdMutexTest, OneAtATimeInEachDirection) {
         group.Go([&, task] {
           const PollMode mode = kModes[task % 2];
           const int i = task % 2;
-          for (int round = 0; round < kRounds; ++round) {
+          for (int round = 0; round < rounds; ++round) {
             ASSERT_TRUE(mutex.Lock(mode));
             EXPECT_EQ(inside[i].fetch_add(1), 0);
             ++counts[i];
@@ -105,8 +108,8 @@ TEST(FdMutexTest, OneAtATimeInEachDirection) {
         });
       }
     }
-    EXPECT_EQ(counts[0], kTasks / 2 * kRounds);
-    EXPECT_EQ(counts[1], kTasks / 2 * kRounds);
+    EXPECT_EQ(counts[0], kTasks / 2 * rounds);
+    EXPECT_EQ(counts[1], kTasks / 2 * rounds);
   });
   SetDelayHook(nullptr);
 }
@@ -114,7 +117,7 @@ TEST(FdMutexTest, OneAtATimeInEachDirection) {
 TEST(FdMutexTest, ExactlyOneDestroysWhenCloseRacesWithUsers) {
   EnableRandomDelays(2);
   ForEachSetting([](TaskKind kind) {
-    for (int round = 0; round < 50; ++round) {
+    for (int round = 0; round < Rounds(50, 10); ++round) {
       FdMutex mutex;
       std::atomic<int> destroyed{0};
       std::atomic<int> closed{0};

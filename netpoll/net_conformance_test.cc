@@ -16,6 +16,7 @@
 #include "netpoll/fd.h"
 #include "netpoll/net.h"
 #include "netpoll/test_util.h"
+#include "sched/rounds.h"
 
 namespace weft {
 namespace {
@@ -29,6 +30,8 @@ using testing::MustAccept;
 using testing::MustDial;
 using testing::MustListen;
 using testing::ReadAll;
+using testing::Rounds;
+using testing::Shortened;
 using testing::TaskGroup;
 using testing::TaskKind;
 
@@ -85,7 +88,7 @@ TEST(NetConformance, NE05_AcceptTimeout) {
     const Conn pending = MustDial(listener.addr());
     ASSERT_TRUE(listener.SetDeadline(In(-absl::Seconds(5))).ok());
     for (int i = 0; i < 2; ++i) ExpectTimeout(listener.Accept().status());
-    ASSERT_TRUE(listener.SetDeadline(In(absl::Milliseconds(50))).ok());
+    ASSERT_TRUE(listener.SetDeadline(In(Shortened(absl::Milliseconds(50)))).ok());
     // What comes in time is accepted; then the time is over.
     absl::StatusOr<Conn> conn = listener.Accept();
     while (conn.ok()) conn = listener.Accept();
@@ -121,7 +124,7 @@ TEST(NetConformance, NE06_AcceptTimeoutMustNotReturn) {
       EXPECT_TRUE(IsClosed(listener.Accept().status()));
       returned.store(true);
     });
-    Sleep(absl::Milliseconds(100));
+    Sleep(Shortened(absl::Milliseconds(100)));
     EXPECT_FALSE(returned.load());
     EXPECT_TRUE(listener.Close().ok());
   });
@@ -150,7 +153,7 @@ TEST(NetConformance, NE08_WriteTimeoutFluctuation) {
     const std::string text(64 << 10, 'x');
     int timeouts = 0;
     absl::Duration d = absl::Milliseconds(1);
-    while (timeouts < 10) {
+    while (timeouts < Rounds(10, 3)) {
       const absl::Time start = absl::Now();
       ASSERT_TRUE(pair.client.SetWriteDeadline(start + d).ok());
       const absl::Status status = pair.client.Write(text);
@@ -179,8 +182,9 @@ void VariousDeadlines(TaskKind kind) {
   static_assert(std::size(timeouts) == 19);
   TaskGroup group(kind);
   for (const absl::Duration timeout : timeouts) {
+    if (timeout > absl::Milliseconds(Rounds(1000, 100))) break;
     group.Go([timeout] {
-      for (int run = 0; run < 3; ++run) {
+      for (int run = 0; run < Rounds(3); ++run) {
         const ConnPair pair = MakePair();
         const absl::Time start = absl::Now();
         ASSERT_TRUE(pair.client.SetDeadline(start + timeout).ok());
@@ -214,11 +218,11 @@ TEST(NetConformance, NE09_VariousDeadlines4Proc) {
 
 TEST(NetConformance, NE11_ReadWriteDeadlineRace) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kRounds = 1000;
+    const int rounds = Rounds(1000);
     const ConnPair pair = MakePair();
     TaskGroup group(kind);
     group.Go([&] {
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         EXPECT_TRUE(pair.client.SetReadDeadline(In(absl::Microseconds(2))).ok());
         EXPECT_TRUE(pair.client.SetWriteDeadline(In(absl::Microseconds(2))).ok());
         Sleep(absl::Microseconds(2));
@@ -226,20 +230,20 @@ TEST(NetConformance, NE11_ReadWriteDeadlineRace) {
     });
     group.Go([&] {
       char buffer[1];
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         const absl::StatusOr<size_t> n = pair.client.Read(absl::MakeSpan(buffer));
         if (!n.ok()) ExpectTimeout(n.status());
       }
     });
     group.Go([&] {
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         const absl::Status status = pair.client.Write("x");
         if (!status.ok()) ExpectTimeout(status);
       }
     });
     group.Go([&] {
       // Something to read, now and then.
-      for (int i = 0; i < kRounds / 10; ++i) {
+      for (int i = 0; i < rounds / 10; ++i) {
         EXPECT_TRUE(pair.server.Write("y").ok());
         Yield();
       }
@@ -250,7 +254,8 @@ TEST(NetConformance, NE11_ReadWriteDeadlineRace) {
 
 TEST(NetConformance, NE12_ConcurrentSetDeadline) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kTasks = 8, kConns = 10, kRounds = 100;
+    constexpr int kTasks = 8, kConns = 10;
+    const int rounds = Rounds(100, 20);
     std::vector<ConnPair> pairs;
     for (int i = 0; i < kConns; ++i) pairs.push_back(MakePair());
     // Each deadline is earlier than all before it, and none comes due.
@@ -258,7 +263,7 @@ TEST(NetConformance, NE12_ConcurrentSetDeadline) {
     TaskGroup group(kind);
     for (int task = 0; task < kTasks; ++task) {
       group.Go([&] {
-        for (int round = 0; round < kRounds; ++round) {
+        for (int round = 0; round < rounds; ++round) {
           for (int i = 0; i < kConns; ++i) {
             const absl::Time t = base - absl::Milliseconds(round * kConns + i);
             EXPECT_TRUE(pairs[i].client.SetReadDeadline(t).ok());

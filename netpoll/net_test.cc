@@ -21,6 +21,7 @@
 #include "gtest/gtest.h"
 #include "netpoll/resolve.h"
 #include "netpoll/test_util.h"
+#include "sched/rounds.h"
 
 namespace weft {
 namespace {
@@ -34,12 +35,17 @@ using testing::MustAccept;
 using testing::MustDial;
 using testing::MustListen;
 using testing::ReadAll;
+using testing::Rounds;
 using testing::TaskGroup;
 using testing::TaskKind;
 
 std::string Pattern(size_t size) {
-  std::string text(size, '\0');
-  for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i * 7 % 26 + i / 4096 % 3);
+  constexpr size_t kPeriod = 26 * 3 * 4096;
+  std::string text(std::min(size, kPeriod), '\0');
+  for (size_t i = 0; i < text.size(); ++i) {
+    text[i] = static_cast<char>('a' + i * 7 % 26 + i / 4096 % 3);
+  }
+  while (text.size() < size) text.append(text, 0, std::min(kPeriod, size - text.size()));
   return text;
 }
 
@@ -167,7 +173,7 @@ TEST(NetTest, ReadingIntoNothingReturnsAtOnce) {
 // stream were not remembered.
 TEST(NetTest, TheEndBehindAShortReadIsFound) {
   ForEachSetting([](TaskKind) {
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < Rounds(30, 6); ++round) {
       const ConnPair pair = MakePair();
       char buffer[16];
       // The reader is registered with the poller and has seen a quiet moment.
@@ -190,7 +196,7 @@ TEST(NetTest, TheEndBehindAShortReadIsFound) {
 
 TEST(NetTest, DataBehindUrgentDataIsFound) {
   ForEachSetting([](TaskKind) {
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < Rounds(20, 4); ++round) {
       const ConnPair pair = MakePair();
       char buffer[64];
       EXPECT_TRUE(pair.client.Write("a").ok());
@@ -212,9 +218,9 @@ TEST(NetTest, DataBehindUrgentDataIsFound) {
 }
 
 TEST(NetTest, SendFileSendsHeadAndPartOfAFile) {
-  ForEachSetting([](TaskKind kind) {
-    const std::string text = Pattern(9 << 20);
-    const TempFile file(text);
+  const std::string text = Pattern(static_cast<size_t>(Rounds(9 << 20, 4 << 20)));
+  const TempFile file(text);
+  ForEachSetting([&](TaskKind kind) {
     struct Case {
       off_t offset;
       size_t n;
@@ -255,7 +261,8 @@ TEST(NetTest, SendFileCopiesWhatTheKernelCannotSend) {
 }
 
 TEST(NetTest, CloseEndsEveryCallThatWaits) {
-  ForEachSetting([](TaskKind kind) {
+  const std::string text(16 << 20, 'x');
+  ForEachSetting([&](TaskKind kind) {
     const ConnPair pair = MakePair();
     std::atomic<int> ended{0};
     TaskGroup group(kind);
@@ -266,7 +273,6 @@ TEST(NetTest, CloseEndsEveryCallThatWaits) {
         ended.fetch_add(1);
       });
       group.Go([&] {
-        const std::string text(16 << 20, 'x');
         EXPECT_TRUE(IsClosed(pair.server.Write(text)));
         ended.fetch_add(1);
       });
@@ -350,14 +356,14 @@ TEST(NetTest, ACallNeverHitsAReusedDescriptor) {
     const Listener listener = MustListen();
     TaskGroup group(kind);
     for (int task = 0; task < 4; ++task) {
-      group.Go([&, letter = static_cast<char>('a' + task)] {
-        for (int round = 0; round < 8; ++round) {
+      group.Go([&, task, letter = static_cast<char>('a' + task)] {
+        for (int round = 0; round < Rounds(8, 2); ++round) {
           const Conn client = MustDial(listener.addr());
           TaskGroup users(kind);
           users.Go([&] {
             const std::string text(100, letter);
-            while (client.Write(text).ok()) {
-            }
+            // Yields, so that one P is enough for all.
+            while (client.Write(text).ok()) Yield();
           });
           users.Go([&] {
             char buffer[256];
@@ -367,7 +373,7 @@ TEST(NetTest, ACallNeverHitsAReusedDescriptor) {
               for (size_t i = 0; i < *n; ++i) ASSERT_EQ(buffer[i], letter);
             }
           });
-          Sleep(absl::Microseconds(round * 60));
+          Sleep(absl::Microseconds((2 * task + round) % 8 * 60));
           EXPECT_TRUE(client.Close().ok());
           users.Wait();
         }
@@ -413,10 +419,10 @@ TEST(NetTest, ConcurrentWritesStayWhole) {
 
 TEST(NetTest, ManyConnectionsAtOnce) {
   ForEachSetting([](TaskKind kind) {
-    const int kConns = kind == TaskKind::kGoroutine ? 300 : 30;
+    const int conns = kind == TaskKind::kGoroutine ? Rounds(300, 40) : Rounds(30, 10);
     const Listener listener = MustListen();
     TaskGroup group(kind);
-    for (int i = 0; i < kConns; ++i) {
+    for (int i = 0; i < conns; ++i) {
       group.Go([&, i] {
         const Conn conn = MustDial(listener.addr());
         const std::string mine = absl::StrCat("connection ", i);

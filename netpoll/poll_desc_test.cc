@@ -9,6 +9,7 @@
 #include "netpoll/test_util.h"
 #include "sched/clock.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/waiter.h"
 
 // The state machine, with events made up by the test in the poller's place.
@@ -17,6 +18,7 @@ namespace {
 
 using ::weft::testing::Eventually;
 using ::weft::testing::ForEachSetting;
+using ::weft::testing::Rounds;
 using ::weft::testing::TaskGroup;
 using ::weft::testing::TaskKind;
 
@@ -223,14 +225,14 @@ class PollDescRaceTest : public PollDescTest {
 // The consumer follows the rule "reset, look, wait if there was nothing". If an event could be lost
 // it would stop for ever with work in front of it.
 TEST_F(PollDescRaceTest, NoEventIsLost) {
-  constexpr int kItems = 2000;
-  ForEachSetting([this](TaskKind kind) {
+  const int count = Rounds(2000);
+  ForEachSetting([this, count](TaskKind kind) {
     std::atomic<int> items[2] = {0, 0};
     TaskGroup group(kind);
     for (const PollMode mode : kModes) {
       std::atomic<int>& available = items[static_cast<int>(mode)];
-      group.Go([this, mode, &available] {
-        for (int taken = 0; taken < kItems;) {
+      group.Go([this, mode, count, &available] {
+        for (int taken = 0; taken < count;) {
           desc_->Reset(mode);
           const int n = available.exchange(0);
           taken += n;
@@ -241,7 +243,7 @@ TEST_F(PollDescRaceTest, NoEventIsLost) {
       });
     }
     std::thread poller([&] {
-      for (int i = 0; i < kItems; ++i) {
+      for (int i = 0; i < count; ++i) {
         for (auto& available : items) available.fetch_add(1);
         Deliver(desc_->event_data(), EPOLLIN | EPOLLOUT);
       }
@@ -271,7 +273,7 @@ TEST_F(PollDescRaceTest, DeadlinesThatMoveConstantlyEndEveryWait) {
         } while (!stop.load());
       });
     }
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < Rounds(500, 100); ++i) {
       const Instant now = Instant::Now();
       const Instant choices[] = {Instant(), now + absl::Microseconds(2),
                                  now + absl::Microseconds(100), now + absl::Hours(1),
@@ -291,7 +293,7 @@ TEST_F(PollDescRaceTest, DeadlinesThatMoveConstantlyEndEveryWait) {
 // Records change hands while events and timers of their earlier uses are still on their way.
 TEST_F(PollDescRaceTest, EvictAgainstEventsAndTimersLeavesRecordsReusable) {
   ForEachSetting([](TaskKind kind) {
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < Rounds(100, 20); ++round) {
       PollDesc* const desc = PollDesc::Get();
       const uint64_t data = desc->event_data();
       TaskGroup group(kind);

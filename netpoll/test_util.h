@@ -3,6 +3,7 @@
 #define WEFT_NETPOLL_TEST_UTIL_H_
 
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -30,7 +31,8 @@ inline void ForEachSetting(absl::FunctionRef<void(TaskKind)> body) {
   RunOnThread([&] { body(TaskKind::kGoroutine); });
 }
 
-// Goroutines or threads, to be waited for from either. The destructor waits too.
+// Goroutines or threads, to be waited for from either. Its tasks may start more of them. The
+// destructor waits too.
 class TaskGroup {
  public:
   explicit TaskGroup(TaskKind kind) : kind_(kind), owner_(Waiter::Current()) {}
@@ -47,6 +49,7 @@ class TaskGroup {
     if (kind_ == TaskKind::kGoroutine) {
       weft::Go(std::move(run));
     } else {
+      const std::lock_guard<std::mutex> lock(mutex_);
       threads_.emplace_back(std::move(run));
     }
   }
@@ -64,6 +67,7 @@ class TaskGroup {
   const TaskKind kind_;
   Waiter* const owner_;
   std::atomic<int> running_{0};
+  std::mutex mutex_;  // of threads_, until all have ended
   std::vector<std::thread> threads_;
 };
 
@@ -100,12 +104,12 @@ inline ConnPair MakePair() {
 
 // Reads to the end of the stream or an error; what came is appended to *text.
 inline absl::Status ReadAll(const Conn& conn, std::string* text) {
-  char buffer[4096];
+  std::string buffer(64 << 10, '\0');
   for (;;) {
-    const absl::StatusOr<size_t> n = conn.Read(absl::MakeSpan(buffer));
+    const absl::StatusOr<size_t> n = conn.Read(absl::MakeSpan(buffer.data(), buffer.size()));
     if (!n.ok()) return n.status();
     if (*n == 0) return absl::OkStatus();
-    text->append(buffer, *n);
+    text->append(buffer, 0, *n);
   }
 }
 

@@ -10,12 +10,14 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 
 namespace weft {
 namespace {
 
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 
 // SC-02.
@@ -118,7 +120,7 @@ TEST(FairnessTest, PairsDoNotStarveTheGlobalQueue) {
         left.fetch_sub(1);
       });
     }
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < Rounds(50); ++i) {
       const Instant start = Instant::Now();
       RunOnGoroutine([] {});
       EXPECT_LT(Instant::Now() - start, absl::Seconds(10));

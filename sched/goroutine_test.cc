@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/clock.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 using testing::RunOnThread;
 
@@ -139,21 +141,21 @@ TEST(GoTest, ManyThousandsAtOnce) {
   for (const int procs : {1, 4}) {
     SetMaxProcs(procs);
     RunOnGoroutine([] {
-      constexpr int kCount = 20'000;
+      const int count = Rounds(20'000, 1'000);
       std::atomic<int> waiting{0};
       std::atomic<bool> open{false};
-      std::vector<Waiter*> waiters(kCount);
-      Countdown all(kCount);
-      for (size_t i = 0; i < kCount; ++i) {
+      std::vector<Waiter*> waiters(static_cast<size_t>(count));
+      Countdown all(count);
+      for (int i = 0; i < count; ++i) {
         Go([&, i] {
-          waiters[i] = Waiter::Current();
+          waiters[static_cast<size_t>(i)] = Waiter::Current();
           waiting.fetch_add(1);
           while (!open.load()) Waiter::Current()->Park(WaitReason::kSemacquire);
           all.Done();
         });
       }
-      ASSERT_TRUE(Eventually([&] { return waiting.load() == kCount; }));
-      EXPECT_EQ(NumGoroutine(), kCount + 1);
+      ASSERT_TRUE(Eventually([&] { return waiting.load() == count; }));
+      EXPECT_EQ(NumGoroutine(), count + 1);
       open.store(true);
       for (Waiter* waiter : waiters) waiter->Unpark();
       all.Wait();
@@ -253,10 +255,10 @@ TEST(SleepTest, TokensOfOtherWaitsDoNotEndIt) {
 TEST(SleepTest, ManySleepersWakeInTime) {
   ForEachMaxProcs([] {
     RunOnGoroutine([] {
-      constexpr int kCount = 2'000;
-      Countdown all(kCount);
+      const int count = Rounds(2'000);
+      Countdown all(count);
       const Instant start = Instant::Now();
-      for (int i = 0; i < kCount; ++i) {
+      for (int i = 0; i < count; ++i) {
         Go([&all, i] {
           Sleep(absl::Microseconds(1 + i % 1'000));
           all.Done();
@@ -362,8 +364,9 @@ void Spread(int depth, std::atomic<int>* left) {
 
 TEST(GoTest, NestedSpawnsAllRun) {
   ForEachMaxProcs([] {
-    std::atomic<int> left{(1 << 13) - 1};
-    Go([&] { Spread(12, &left); });
+    const int depth = Rounds(12, 9);
+    std::atomic<int> left{(2 << depth) - 1};
+    Go([&] { Spread(depth, &left); });
     EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
   });
 }
@@ -373,7 +376,7 @@ TEST(GoTest, NestedSpawnsAllRun) {
 TEST(GoTest, RunsAsManyAtOnceAsThereArePs) {
   for (const int procs : {2, 3, 4}) {
     SetMaxProcs(procs);
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < Rounds(30, 6); ++round) {
       std::atomic<int> arrived{0};
       std::atomic<int> ended{0};
       RunOnGoroutine([&] {
@@ -436,7 +439,7 @@ TEST(FairnessTest, PairsShareTheirTimeSlice) {
         });
       }
     }
-    Sleep(absl::Milliseconds(300));
+    Sleep(absl::Milliseconds(Rounds(300, 100)));
     stop.store(true);
     all.Wait();
     const double a = static_cast<double>(pairs[0].total.load());

@@ -12,6 +12,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
@@ -20,6 +21,7 @@ namespace weft {
 namespace {
 
 using testing::Eventually;
+using testing::Rounds;
 
 // Whether `done` comes to hold before long, without a call of the runtime.
 template <typename Done>
@@ -52,7 +54,7 @@ void OverProcs(int least, absl::FunctionRef<void(int rounds)> body) {
       if (procs < least) continue;
       if (delays) internal::EnableRandomDelays(static_cast<uint64_t>(procs));
       SetMaxProcs(procs);
-      body(delays ? 300 : 1'000);
+      body(delays ? Rounds(300, 20) : Rounds(1'000, 60));
       internal::SetDelayHook(nullptr);
     }
   }
@@ -235,7 +237,7 @@ TEST(IdleTest, NothingIsForgottenWhenPsChange) {
   for (const bool delays : {false, true}) {
     if (delays) internal::EnableRandomDelays(77);
     std::mt19937 random(6);
-    for (int i = 0; i < (delays ? 200 : 500); ++i) {
+    for (int i = 0; i < Rounds(delays ? 200 : 500); ++i) {
       std::atomic<int> done{0};
       Go([&] {
         Sleep(absl::Microseconds(50));

@@ -15,6 +15,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
@@ -24,6 +25,7 @@ namespace {
 
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 
 class Pipe {
@@ -159,7 +161,7 @@ TEST_P(LeaseTest, ThousandsOfShortOnesRace) {
     if (delays) internal::EnableRandomDelays(23);
     ForEachMaxProcs([delays] {
       constexpr int kGoroutines = 8;
-      const int rounds = delays ? 200 : 2'000;
+      const int rounds = delays ? Rounds(200) : Rounds(2'000, 60);
       // What a P's holder does between entries must look as if no other held that P.
       std::atomic<int> left{kGoroutines};
       std::atomic<long> total{0};
@@ -222,7 +224,7 @@ TEST(LeaseLatencyTest, WaitingWorkGetsThePSoon) {
 TEST(LeaseTurnsTest, GoroutinesInShortSectionsTakeTurns) {
   SetMaxProcs(2);
   for (const int microseconds : {10, 100, 1'000}) {
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < Rounds(5); ++round) {
       const Instant start = Instant::Now();
       std::atomic<bool> stop{false};
       std::atomic<int> started{0};
@@ -269,7 +271,7 @@ TEST(LeaseReturnTest, NeverMoreRunThanThereArePs) {
         left.fetch_sub(1);
       });
     }
-    for (int i = 0; i < 200; ++i) {
+    for (int i = 0; i < Rounds(200); ++i) {
       const SchedSnapshot snapshot = GetSchedSnapshot();
       int running = 0;
       for (const ProcSnapshot& proc : snapshot.procs) running += proc.m >= 0 ? 1 : 0;

@@ -22,8 +22,11 @@ namespace weft::testing {
 
 // Which repetition of the whole test this is; 0: it is not being repeated.
 inline uint64_t Repetition() {
-  const char* const seed = std::getenv("WEFT_DELAY_SEED");
-  return seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10);
+  static const uint64_t repetition = [] {
+    const char* const seed = std::getenv("WEFT_DELAY_SEED");
+    return seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10);
+  }();
+  return repetition;
 }
 inline bool Repeated() { return Repetition() != 0; }
 

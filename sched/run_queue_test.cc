@@ -6,9 +6,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "sched/rounds.h"
 
 namespace weft::internal {
 namespace {
+
+using ::weft::testing::Rounds;
 
 struct Item {
   int number = 0;
@@ -149,14 +152,14 @@ class Meeting {
 
 // SC-18: there is always at least one item, so nobody may be told that there is none.
 TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
-  constexpr int kRounds = 100'000;
+  const int rounds = Rounds(100'000, 3'000);
   Queue queue;
   std::vector<Item> items = Items(2);
   Meeting start(2);
   Meeting end(2);
   std::atomic<int> empty{0};
   std::thread asker([&] {
-    for (int round = 0; round < kRounds; ++round) {
+    for (int round = 0; round < rounds; ++round) {
       start.Arrive(round);
       if (queue.Empty()) empty.fetch_add(1, std::memory_order_relaxed);
       end.Arrive(round);
@@ -166,7 +169,7 @@ TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
     if (next) item = queue.ExchangeNext(item, kShared);
     if (item != nullptr) ASSERT_TRUE(queue.PutTail(item, kShared));
   };
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     put(&items[0], round % 2 == 0);
     start.Arrive(round);
     put(&items[1], round % 4 < 2);
@@ -182,8 +185,7 @@ TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
 TEST(RunQueueRaceTest, EveryItemIsTakenOnce) {
   for (const bool delays : {false, true}) {
     if (delays) EnableRandomDelays(7);
-    constexpr int kItems = 200'000;
-    const int count = delays ? kItems / 10 : kItems;
+    const int count = delays ? Rounds(20'000, 3'000) : Rounds(200'000, 10'000);
     std::vector<Item> items = Items(count);
     Queue queue;
     std::atomic<int> taken{0};

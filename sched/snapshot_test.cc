@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 
 namespace weft {
@@ -13,6 +14,7 @@ namespace {
 
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 
 TEST(SnapshotTest, IdleProgramIsAllIdle) {
@@ -133,7 +135,7 @@ TEST(SnapshotTest, MayBeTakenAnyTimeFromAnywhere) {
     for (int i = 0; i < 4; ++i) Go(look);
     std::thread a(look);
     std::thread b(look);
-    for (int i = 0; i < 100; ++i) {
+    for (int i = 0; i < Rounds(100); ++i) {
       RunOnGoroutine([] { Sleep(absl::Microseconds(30)); });
     }
     stop.store(true);

@@ -9,6 +9,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
 
@@ -16,6 +17,7 @@ namespace weft {
 namespace {
 
 using testing::Eventually;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 
 TEST(SetMaxProcsTest, ReturnsWhatItWas) {
@@ -43,7 +45,7 @@ TEST(SetMaxProcsTest, StopsAtTheLimit) {
 }
 
 TEST(SetMaxProcsTest, QueuedGoroutinesOfAPThatGoesStillRun) {
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < Rounds(50); ++round) {
     SetMaxProcs(4);
     std::atomic<int> ran{0};
     RunOnGoroutine([&] {
@@ -57,7 +59,7 @@ TEST(SetMaxProcsTest, QueuedGoroutinesOfAPThatGoesStillRun) {
 TEST(SetMaxProcsTest, WorksWhileThousandsRun) {
   for (const bool delays : {false, true}) {
     if (delays) internal::EnableRandomDelays(31);
-    const int count = delays ? 300 : 3'000;
+    const int count = delays ? Rounds(300, 60) : Rounds(3'000);
     std::atomic<int> left{count};
     for (int i = 0; i < count; ++i) {
       Go([&left, i] {
@@ -70,7 +72,7 @@ TEST(SetMaxProcsTest, WorksWhileThousandsRun) {
       });
     }
     std::mt19937 random(5);
-    for (int i = 0; left.load() > 0 && i < 300; ++i) {
+    for (int i = 0; left.load() > 0 && i < Rounds(300); ++i) {
       const int procs = 1 + static_cast<int>(random() % 8);
       SetMaxProcs(procs);
       EXPECT_EQ(MaxProcs(), procs);
@@ -85,11 +87,11 @@ TEST(SetMaxProcsTest, ManyMayAskAtOnce) {
   std::atomic<int> left{6};
   for (int i = 0; i < 3; ++i) {
     Go([&, i] {
-      for (int n = 0; n < 100; ++n) SetMaxProcs(1 + (n + i) % 5);
+      for (int n = 0; n < Rounds(100, 20); ++n) SetMaxProcs(1 + (n + i) % 5);
       left.fetch_sub(1);
     });
     std::thread([&, i] {
-      for (int n = 0; n < 100; ++n) SetMaxProcs(1 + (n * 3 + i) % 5);
+      for (int n = 0; n < Rounds(100, 20); ++n) SetMaxProcs(1 + (n * 3 + i) % 5);
       left.fetch_sub(1);
     }).detach();
   }
@@ -148,7 +150,7 @@ TEST(SetMaxProcsTest, DoesNotWaitForUserCodeFromAGoroutine) {
 // After any change all Ps are in use or idle; none is lost.
 TEST(SetMaxProcsTest, NoPIsLost) {
   std::mt19937 random(8);
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < Rounds(100, 15); ++i) {
     const int procs = 1 + static_cast<int>(random() % 8);
     std::atomic<int> left{20};
     for (int g = 0; g < 20; ++g) {

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 using testing::RunOnThread;
 
@@ -97,7 +99,7 @@ TEST(TimerTest, EarlierTimerEndsALongerSleep) {
   ForEachMaxProcs([] {
     Stopwatch far;
     far.timer.Start(Instant::Now() + absl::Hours(1));
-    for (int i = 0; i < 30; ++i) {
+    for (int i = 0; i < Rounds(30, 6); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(i % 3));
       Stopwatch near;
       const Instant start = Instant::Now();
@@ -143,7 +145,7 @@ TEST(TimerTest, CallbacksMayStartTheirTimerSpawnAndUnpark) {
 TEST(TimerTest, MovedEarlierFiresAtOnce) {
   ForEachMaxProcs([] {
     RunOnGoroutine([] {
-      for (int i = 0; i < 250; ++i) {
+      for (int i = 0; i < Rounds(250); ++i) {
         Stopwatch watch;
         watch.timer.Start(Instant::Now() + absl::Hours(1));
         int runs = 0;
@@ -175,7 +177,7 @@ TEST(TimerTest, NoneIsLostWhilePsComeAndGo) {
         std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
       }
     });
-    for (int round = 0; round < 20; ++round) {
+    for (int round = 0; round < Rounds(20, 3); ++round) {
       std::vector<std::unique_ptr<Stopwatch>> watches;
       for (int i = 0; i < 200; ++i) watches.push_back(std::make_unique<Stopwatch>());
       auto arm = [&](size_t from) {
@@ -210,7 +212,7 @@ TEST(TimerTest, TimersOfAPThatGoesAreNotForgotten) {
     if (at == "timer.move") std::this_thread::sleep_for(std::chrono::milliseconds(5));
     if (at == "proc.earliest_timer") std::this_thread::sleep_for(std::chrono::microseconds(300));
   });
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < Rounds(100); ++i) {
     SetMaxProcs(4);
     std::atomic<int> fired{0};
     // The first keeps the first P, so that the second has another one.

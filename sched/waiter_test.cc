@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/testing.h"
 
 namespace weft {
@@ -21,6 +22,7 @@ namespace {
 
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::Rounds;
 using testing::RunOnGoroutine;
 using testing::RunOnThread;
 
@@ -272,12 +274,12 @@ void RunRing(int members, int rounds, uint32_t seed) {
 }
 
 TEST(WaiterStressTest, NoWakeUpIsLost) {
-  ForEachMaxProcs([] { RunRing(7, 1'000, 1); });
+  ForEachMaxProcs([] { RunRing(7, Rounds(1'000), 1); });
 }
 
 TEST(WaiterStressTest, NoWakeUpIsLostWithDelays) {
   internal::EnableRandomDelays(42);
-  ForEachMaxProcs([] { RunRing(7, 200, 2); });
+  ForEachMaxProcs([] { RunRing(7, Rounds(200, 40), 2); });
   internal::SetDelayHook(nullptr);
 }
 
@@ -287,17 +289,17 @@ TEST(WaiterStressTest, ManyWakersOfOne) {
     if (delays) internal::EnableRandomDelays(3);
     OnEachKind([] {
       constexpr int kWakers = 6;
-      constexpr int kEach = 300;
+      const int each = Rounds(300, 50);
       Mailbox box;
       box.owner.store(Waiter::Current());
       std::atomic<int> left{kWakers};
       for (int i = 0; i < kWakers; ++i) {
         StartAs(i % 2 == 0 ? Waiter::Kind::kThread : Waiter::Kind::kGoroutine, [&] {
-          for (int n = 0; n < kEach; ++n) box.Post();
+          for (int n = 0; n < each; ++n) box.Post();
           left.fetch_sub(1);
         });
       }
-      for (int i = 0; i < kWakers * kEach; ++i) box.Take(false);
+      for (int i = 0; i < kWakers * each; ++i) box.Take(false);
       EXPECT_EQ(box.letters.load(), 0);
       // Until nobody uses what lies on this stack.
       EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
@@ -326,7 +328,7 @@ TEST(WaiterStressTest, UnparkRacesWithTheDeadline) {
             box.Post();
           }
         });
-        for (int i = 0; i < 300; ++i) {
+        for (int i = 0; i < Rounds(300, 50); ++i) {
           asked.fetch_add(1);
           while (box.letters.load(std::memory_order_acquire) == 0) {
             Waiter::Current()->ParkUntil(Instant::Now() + absl::Microseconds(i % 50),

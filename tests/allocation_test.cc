@@ -19,6 +19,7 @@
 #include "netpoll/net.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/mutex.h"
 #include "sched/sync/testing.h"
 #include "sched/sync/wait_group.h"
@@ -74,7 +75,7 @@ void ExpectNoAllocations(absl::FunctionRef<void()> operation, int times = 500) {
   int64_t fewest = std::numeric_limits<int64_t>::max();
   for (int stretch = 0; stretch < 10 && fewest != 0; ++stretch) {
     const int64_t before = allocations.load();
-    for (int i = 0; i < times; ++i) operation();
+    for (int i = 0; i < testing::Rounds(times); ++i) operation();
     fewest = std::min(fewest, allocations.load() - before);
   }
   EXPECT_EQ(fewest, 0) << "in " << times << " operations";

@@ -17,6 +17,7 @@
 #include "sched/clock.h"
 #include "sched/fatal.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
 
@@ -24,6 +25,13 @@ namespace reports {
 
 void ParkForEver(weft::WaitReason reason) {
   for (;;) weft::Waiter::Current()->Park(reason);
+}
+
+using weft::testing::Shortened;
+
+// In the system, unknown to the runtime.
+void BlockFor(absl::Duration time) {
+  std::this_thread::sleep_for(absl::ToChronoMilliseconds(Shortened(time)));
 }
 
 void Print(const char* text) {
@@ -64,7 +72,7 @@ int DeadlockAfterLoad() {
 
 // The last one that could wake main is a plain thread, which ends without doing so.
 int DeadlockWhenThreadsAreGone() {
-  std::thread([] { std::this_thread::sleep_for(std::chrono::milliseconds(300)); }).detach();
+  std::thread([] { BlockFor(absl::Milliseconds(300)); }).detach();
   ParkForEver(weft::WaitReason::kSelect);
   return 0;
 }
@@ -74,7 +82,7 @@ int WokenByThread() {
   std::atomic<bool> woken{false};
   weft::Waiter* self = weft::Waiter::Current();
   std::thread thread([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    BlockFor(absl::Milliseconds(400));
     woken.store(true);
     self->Unpark();
   });
@@ -90,7 +98,7 @@ int WokenFromBlockingSection() {
   weft::Go([&] {
     {
       weft::BlockingSection section(weft::BlockingSection::Expect::kLong);
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      BlockFor(absl::Milliseconds(300));
     }
     woken.store(true);
     self->Unpark();
@@ -105,7 +113,7 @@ int WokenFromPlainBlocking() {
   std::atomic<bool> woken{false};
   weft::Waiter* self = weft::Waiter::Current();
   weft::Go([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    BlockFor(absl::Milliseconds(300));
     woken.store(true);
     self->Unpark();
   });
@@ -115,8 +123,8 @@ int WokenFromPlainBlocking() {
 }
 
 int WokenByTimer() {
-  weft::Go([] { weft::Sleep(absl::Milliseconds(300)); });
-  weft::Sleep(absl::Milliseconds(400));
+  weft::Go([] { weft::Sleep(Shortened(absl::Milliseconds(300))); });
+  weft::Sleep(Shortened(absl::Milliseconds(400)));
   Print("woken\n");
   return 0;
 }

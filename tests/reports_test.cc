@@ -9,16 +9,19 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sched/rounds.h"
 #include "tests/subprocess.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::ProcessResult;
 using testing::RunProcess;
+using testing::Shortened;
 using ::testing::StartsWith;
 
 // Runs a program of reports_program with so many Ps.
@@ -31,7 +34,7 @@ ProcessResult RunProgram(const std::string& name, int procs = 2, std::vector<std
 // Runs it over several numbers of Ps; it must end by itself with `status`.
 template <typename Check>
 void OverProcs(const std::string& name, int status, Check check) {
-  for (const int procs : {1, 2, 4, 8}) {
+  for (const int procs : AllInTurn({1, 2, 4, 8})) {
     SCOPED_TRACE(absl::StrCat(name, " with ", procs, " Ps"));
     const ProcessResult result = RunProgram(name, procs);
     EXPECT_FALSE(result.timed_out);
@@ -94,7 +97,7 @@ TEST(DeadlockTest, IsNotReportedWhileSomebodyCanStillWakeMain) {
 
 TEST(DeadlockTest, APendingTimerHidesIt) {
   for (const char* name : {"pending-timer", "sleep-for-ever"}) {
-    const ProcessResult r = RunProgram(name, 2, {}, absl::Seconds(1));
+    const ProcessResult r = RunProgram(name, 2, {}, Shortened(absl::Seconds(2)));
     EXPECT_TRUE(r.timed_out) << name;
     EXPECT_EQ(r.err, "") << name;
   }
@@ -102,17 +105,17 @@ TEST(DeadlockTest, APendingTimerHidesIt) {
 
 // DL-09: a wait for the network is no deadlock, though no other goroutine could end it.
 TEST(DeadlockTest, AWaitForTheNetworkIsNone) {
-  for (const int procs : {1, 4}) {
-    const ProcessResult r =
-        RunProcess({"tests/accept_program", "accept"},
-                   {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}, .limit = absl::Seconds(1)});
+  for (const int procs : AllInTurn({1, 4})) {
+    const ProcessResult r = RunProcess(
+        {"tests/accept_program", "accept"},
+        {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}, .limit = Shortened(absl::Seconds(2))});
     EXPECT_TRUE(r.timed_out);
     EXPECT_EQ(r.err, "");
   }
 }
 
 TEST(DeadlockTest, IsReportedOnceNobodyWaitsForTheNetworkAnyMore) {
-  for (const int procs : {1, 2, 4}) {
+  for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult r = RunProcess({"tests/accept_program", "afterwards"},
                                        {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
     EXPECT_EQ(r.exit_status, 2);
@@ -246,7 +249,7 @@ TEST(EndTest, ExitHandlersMayUseTheRuntime) {
 }
 
 TEST(StartTest, GoroutinesMayStartInStaticInitialization) {
-  for (const int procs : {1, 4}) {
+  for (const int procs : AllInTurn({1, 4})) {
     const ProcessResult r = RunProgram("woken-by-timer", procs, {"EARLY=1"});
     EXPECT_EQ(r.exit_status, 0) << r.err;
     EXPECT_EQ(r.out, "woken\n");

@@ -40,7 +40,8 @@ std::vector<std::string> Environment(const std::vector<std::string>& extra) {
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (absl::StartsWith(*variable, "TSAN_OPTIONS=")) {
       tsan_options = absl::StrCat(*variable, ":atexit_sleep_ms=0");
-    } else if (!absl::StartsWith(*variable, "WEFT")) {
+    } else if (!absl::StartsWith(*variable, "WEFT") ||
+               absl::StartsWith(*variable, "WEFT_DELAY_SEED=")) {
       env.emplace_back(*variable);
     }
   }

@@ -24,7 +24,8 @@ struct ProcessResult {
 };
 
 struct ProcessOptions {
-  // "NAME=value", added to this process's environment, without its WEFT* variables.
+  // "NAME=value", added to this process's environment, without its WEFT* variables but the seed of
+  // random delays.
   std::vector<std::string> env = {};
   // It is killed after that long.
   absl::Duration limit = absl::Seconds(60);

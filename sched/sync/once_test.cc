@@ -5,6 +5,7 @@
 
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
@@ -17,7 +18,7 @@ INSTANTIATE_TEST_SUITE_P(, OnceTest, testing::Worlds(), testing::WorldName);
 
 TEST_P(OnceTest, SY19_RunsOnceAndEveryoneSeesIt) {
   Run([] {
-    for (int round = 0; round < 100; ++round) {
+    for (int round = 0; round < testing::Rounds(100); ++round) {
       Once once;
       int value = 0;
       std::atomic<int> runs{0};

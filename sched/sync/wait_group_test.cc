@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 
 namespace weft {
@@ -49,7 +50,7 @@ TEST_P(WaitGroupTest, SY09_TwoPhaseBarrierIsReusable) {
 
 TEST_P(WaitGroupTest, SY11_WritesOfTheTasksAreVisibleAfterWait) {
   Run([] {
-    for (int round = 0; round < 1000; ++round) {
+    for (int round = 0; round < testing::Rounds(1000); ++round) {
       // On the heap: the last Done() must be through with it when Wait() returns.
       auto group = std::make_unique<WaitGroup>();
       std::array<int, 2> written{};

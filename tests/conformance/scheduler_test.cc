@@ -13,6 +13,7 @@
 #include "netpoll/net.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 #include "sched/testing.h"
 #include "tests/subprocess.h"
@@ -20,6 +21,7 @@
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::ProcessResult;
 using testing::RunOnGoroutine;
 using testing::RunProcess;
@@ -86,7 +88,7 @@ void TestParallelism(bool load) {
   for (const int procs : {2, 4, 8}) {
     testing::current_world = {testing::World::TasksAre::kGoroutines, procs};
     const int before = SetMaxProcs(procs);
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < testing::Rounds(10, 2); ++round) {
       RunOnGoroutine([&] {
         if (load) RunALoad();
         RunInParallel(procs, 10);
@@ -157,7 +159,7 @@ TEST_P(SchedulerConformance, SC06_BusySendersDoNotStarveASelectsAfter) {
 
 // In a program that has just begun.
 TEST(SchedulerConformanceProgram, SC14_MainIsTheOnlyGoroutineAtFirst) {
-  for (const int procs : {1, 2, 4}) {
+  for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult r = RunProcess({"tests/conformance/program", "count"},
                                        {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
     EXPECT_EQ(r.exit_status, 0) << r.err;
@@ -167,7 +169,7 @@ TEST(SchedulerConformanceProgram, SC14_MainIsTheOnlyGoroutineAtFirst) {
 
 // The program prints the count and dies of a deadlock, whose report has them all.
 TEST(SchedulerConformanceProgram, SC14_TheCountIsThatOfADump) {
-  for (const int procs : {1, 2, 4}) {
+  for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult r = RunProcess({"tests/conformance/program", "count-and-dump"},
                                        {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
     EXPECT_EQ(r.exit_status, 2) << r.err;

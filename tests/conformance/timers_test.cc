@@ -18,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 #include "sched/testing.h"
 #include "sched/timer.h"
@@ -27,6 +28,8 @@ namespace weft {
 namespace {
 
 using testing::Eventually;
+using testing::Rounds;
+using testing::Shortened;
 using testing::Tasks;
 
 class TimerConformance : public testing::WorldTest {};
@@ -99,7 +102,7 @@ struct Chain {
   static void Fire(Timer& t) {
     auto* self = reinterpret_cast<Chain*>(&t);
     Go([self] {
-      Sleep(absl::Seconds(1));
+      Sleep(self->sleep);
       self->slept.fetch_add(1);
     });
     if (++self->links < kLinks) {
@@ -110,7 +113,8 @@ struct Chain {
     }
   }
 
-  Timer timer{Fire};
+  Timer timer{Fire};  // first
+  const absl::Duration sleep = absl::Milliseconds(Rounds(1000, 300));
   int links = 0;
   std::atomic<int> slept{0};
   std::atomic<bool> done{false};
@@ -123,15 +127,15 @@ TEST_P(TimerConformance, TM02_AChainOfTimersIsNotHeldUpByItsCallbacks) {
     const Instant start = Instant::Now();
     chain.timer.Start(start);
     while (!chain.done.load(std::memory_order_acquire)) chain.owner->Park(WaitReason::kSleep);
-    // One after the other, the sleeps take ten seconds.
-    EXPECT_LT(Instant::Now() - start, absl::Seconds(9));
+    // One after the other, the sleeps take ten times as long as one.
+    EXPECT_LT(Instant::Now() - start, 9 * chain.sleep);
     EXPECT_TRUE(Eventually([&] { return chain.slept.load() == Chain::kLinks; }));
   });
 }
 
 TEST_P(TimerConformance, TM04_AfterIsNotEarlyAndNotVeryLate) {
   Run([] {
-    constexpr absl::Duration kWait = absl::Milliseconds(100);
+    const absl::Duration wait = absl::Milliseconds(Rounds(100, 20));
     constexpr int kCount = 10;
     const Chan<int> silent(0);
     // On a busy machine one attempt may be late.
@@ -139,10 +143,10 @@ TEST_P(TimerConformance, TM04_AfterIsNotEarlyAndNotVeryLate) {
       const Instant start = Instant::Now();
       for (int i = 0; i < kCount; ++i) {
         const Instant before = Instant::Now();
-        EXPECT_EQ(Select(silent.OnRecv(), After(kWait)), 1);
-        EXPECT_GE(Instant::Now() - before, kWait);
+        EXPECT_EQ(Select(silent.OnRecv(), After(wait)), 1);
+        EXPECT_GE(Instant::Now() - before, wait);
       }
-      if (Instant::Now() - start <= 3 * kCount * kWait) break;
+      if (Instant::Now() - start <= 3 * kCount * wait) break;
       ASSERT_LT(attempt, 4) << "always late";
     }
   });
@@ -154,8 +158,8 @@ TEST_P(TimerConformance, TM05_StoppedTimersDoNotFire) {
     for (int attempt = 0;; ++attempt) {
       Alarm near;
       Alarm far;
-      far.Reset(absl::Milliseconds(150));
-      near.Reset(absl::Milliseconds(50));
+      far.Reset(Shortened(absl::Milliseconds(150)));
+      near.Reset(Shortened(absl::Milliseconds(50)));
       const bool near_stopped = near.Stop();
       const bool far_stopped = far.Stop();
       if (!near_stopped || !far_stopped) {
@@ -166,7 +170,7 @@ TEST_P(TimerConformance, TM05_StoppedTimersDoNotFire) {
       }
       EXPECT_FALSE(near.Stop());
       EXPECT_FALSE(far.Stop());
-      Sleep(absl::Milliseconds(200));
+      Sleep(Shortened(absl::Milliseconds(200)));
       EXPECT_EQ(near.fired(), 0);
       EXPECT_EQ(far.fired(), 0);
       EXPECT_FALSE(near.Stop());
@@ -178,17 +182,17 @@ TEST_P(TimerConformance, TM05_StoppedTimersDoNotFire) {
 // Each of a hundred arms a timer and stops it long before its time.
 TEST_P(TimerConformance, TM07_StopHoldsForEachOfMany) {
   Run([] {
-    constexpr absl::Duration kUntilFire = absl::Seconds(2);
+    const absl::Duration until_fire = Shortened(absl::Seconds(2));
     std::vector<std::unique_ptr<Alarm>> alarms;
     for (int i = 0; i < 100; ++i) alarms.push_back(std::make_unique<Alarm>());
     std::atomic<int> late{0};
     const Instant start = Instant::Now();
     Tasks tasks;
     for (const auto& alarm : alarms) {
-      tasks.Go([&late, kUntilFire, a = alarm.get()] {
-        a->Reset(kUntilFire);
-        Sleep(absl::Milliseconds(500));
-        // Late only where the machine has kept this task away for more than a second.
+      tasks.Go([&late, until_fire, a = alarm.get()] {
+        a->Reset(until_fire);
+        Sleep(until_fire / 4);
+        // Late only where the machine has kept this task away for longer than it slept.
         if (!a->Stop()) {
           late.fetch_add(1);
           a->Wait(1);
@@ -197,11 +201,11 @@ TEST_P(TimerConformance, TM07_StopHoldsForEachOfMany) {
     }
     tasks.Wait();
     const Instant stopped = Instant::Now();
-    Sleep(start + kUntilFire + absl::Milliseconds(200) - stopped);
+    Sleep(start + until_fire + Shortened(absl::Milliseconds(200)) - stopped);
     int fired = 0;
     for (const auto& alarm : alarms) fired += alarm->fired();
     EXPECT_EQ(fired, late.load());
-    if (stopped - start < kUntilFire) {
+    if (stopped - start < until_fire) {
       EXPECT_EQ(fired, 0);
     }
   });
