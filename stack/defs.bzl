@@ -7,11 +7,14 @@ They are cc_library, cc_binary, cc_test with the compile flags of the build's st
 a goroutine parked inside it merely keeps its stack where it is.
 
 What they add, by mode:
-    copying    -fsplit-stack -fsanitize=safe-stack and the forced header stack/mode/weft_prelude.h
+    copying    -fsplit-stack -fsanitize=safe-stack, the forced header stack/mode/weft_prelude.h, and
+               the escape pass (//stack/escape_pass), a plugin of the compiler
     segmented  -fsplit-stack and the forced header
     fixed      nothing
 and in each of them -fno-omit-frame-pointer, so that stacks can be walked. `warnings_as_errors =
-False` leaves our warnings out, for code that is not ours.
+False` leaves our warnings out, for code that is not ours. `escape_pass = False` leaves the escape
+pass out: a stack that has a frame of such code does not move, and a local of it whose address it
+publishes by an atomic read-modify-write had better not exist.
 """
 
 def _label(name):
@@ -31,6 +34,27 @@ _STACK_COPTS = select({
     ] + _PRELUDE,
     _label("segmented"): ["-fsplit-stack"] + _PRELUDE,
     _label("fixed"): [],
+})
+
+# Where the escape pass is among the outputs of a build (also of a workspace that embeds this one).
+# -fdepfile-entry has Bazel compile again when it has changed.
+_ESCAPE_PASS = Label("//stack/escape_pass:weft_escape_pass")
+_ESCAPE_PASS_FILE = "$(BINDIR)/" + "/".join(
+    [part for part in [_ESCAPE_PASS.workspace_root, _ESCAPE_PASS.package, _ESCAPE_PASS.name + ".so"] if part],
+)
+
+_ESCAPE_PASS_COPTS = select({
+    _label("moves"): [
+        "-fpass-plugin=" + _ESCAPE_PASS_FILE,
+        "-Xclang",
+        "-fdepfile-entry=" + _ESCAPE_PASS_FILE,
+    ],
+    "//conditions:default": [],
+})
+
+_ESCAPE_PASS_DEPS = select({
+    _label("moves"): [str(_ESCAPE_PASS)],
+    "//conditions:default": [],
 })
 
 _SPLIT_STACK_RUNTIME = str(Label("//stack:split_stack_runtime"))
@@ -57,10 +81,14 @@ _COMPILER_WARNINGS = select({
 def _weft_cc(rule, kwargs):
     warnings = kwargs.pop("warnings_as_errors", True)
     copts = ["-fno-omit-frame-pointer"] + _STACK_COPTS
+    deps = [_label("runtime_flags"), _SPLIT_STACK_RUNTIME]
+    if kwargs.pop("escape_pass", True):
+        copts = copts + _ESCAPE_PASS_COPTS
+        deps = deps + _ESCAPE_PASS_DEPS
     if warnings:
         copts = copts + _WARNINGS + _COMPILER_WARNINGS
     kwargs["copts"] = copts + kwargs.pop("copts", [])
-    kwargs["deps"] = kwargs.pop("deps", []) + [_label("runtime_flags")] + [_SPLIT_STACK_RUNTIME]
+    kwargs["deps"] = kwargs.pop("deps", []) + deps
     rule(**kwargs)
 
 def weft_cc_library(**kwargs):

@@ -7,7 +7,7 @@ Every repository is declared only if the calling workspace has not declared one
 of that name already, so an embedder's own pin wins.
 """
 
-load(":repositories.bzl", "absl_repository", "coverage_tools_repository", "native_rules_repository", "system_or_archive", "tree_or_archive")
+load(":repositories.bzl", "absl_repository", "coverage_tools_repository", "llvm_repository", "native_rules_repository", "system_or_archive", "tree_or_archive")
 
 def _maybe(rule, name, **kwargs):
     if not native.existing_rule(name):
@@ -147,6 +147,13 @@ alias(
         strip_prefix = "boost_1_81_0",
         system_build_file = Label("//third_party/system:boost.BUILD"),
         urls = ["https://archives.boost.io/release/1.81.0/source/boost_1_81_0.tar.bz2"],
+    )
+
+    # LLVM's headers, for //stack/escape_pass. Optional.
+    _maybe(
+        llvm_repository,
+        name = "weft_llvm",
+        versions = ["19"],
     )
 
     _maybe(

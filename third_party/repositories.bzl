@@ -287,6 +287,54 @@ absl_repository = repository_rule(
     ],
 )
 
+# LLVM's headers, for plugins of the compiler in use: they must be those of the very LLVM it is made
+# of, so they are looked for beside it. Optional: where there are none, status.bzl says why.
+
+def _find_llvm_headers(rctx):
+    """Returns the directory of the headers, and why there is none."""
+    name = rctx.os.environ.get("CC", "") or "gcc"
+    compiler = rctx.path(name) if name.startswith("/") else rctx.which(name)
+    if not compiler:
+        return None, "there is no compiler '%s'" % name
+    macros = rctx.execute([compiler, "-dM", "-E", "-x", "c", "/dev/null"])
+    if macros.return_code != 0 or "#define __clang__ 1\n" not in macros.stdout:
+        return None, "'%s' is not clang" % name
+    major = macros.stdout.partition("#define __clang_major__ ")[2].partition("\n")[0]
+    if major not in rctx.attr.versions:
+        return None, "'%s' is clang %s, and the pass is written for clang %s" % (name, major, " or ".join(rctx.attr.versions))
+    include = compiler.realpath.dirname.dirname.get_child("include")
+    probe = include.get_child("llvm").get_child("Passes").get_child("PassPlugin.h")
+    if not probe.exists:
+        return None, "there is no %s; tools/setup installs it, or: apt-get install llvm-%s-dev; then build once with --config=system" % (probe, major)
+    return include, ""
+
+def _llvm_repository_impl(rctx):
+    include, absence = _find_llvm_headers(rctx)
+    rctx.file("WORKSPACE", "workspace(name = \"%s\")\n" % rctx.name)
+    rctx.file("status.bzl", "\"\"\"Why LLVM's headers are not here, empty if they are.\"\"\"\n\nLLVM_ABSENCE = %r\n" % absence)
+    build = "package(default_visibility = [\"//visibility:public\"])\n"
+    if include:
+        for directory in ("llvm", "llvm-c"):
+            rctx.symlink(include.get_child(directory), "include/" + directory)
+        build += """
+cc_library(
+    name = "llvm",
+    hdrs = glob(["include/**"]),
+    includes = ["include"],
+)
+"""
+    rctx.file("BUILD.bazel", build)
+
+llvm_repository = repository_rule(
+    implementation = _llvm_repository_impl,
+    attrs = {"versions": attr.string_list(doc = "the major versions of clang that will do")},
+    environ = [
+        "CC",
+        "PATH",
+        "WEFT_DEPS",
+    ],
+)
+
 # @bazel_tools itself loads @rules_cc//cc:defs.bzl and @rules_java//java:defs.bzl,
 # and would download both. What they export is what Bazel has natively, so a file
 # of names stands for each. Debian's own bazel-rules-cc 0.0.4 doesn't load in its

@@ -1,5 +1,5 @@
 // Included by force, before everything else, in each file that the macros of //stack:defs.bzl build
-// with -fsplit-stack. Nobody includes it by name. The order of its two parts matters.
+// with -fsplit-stack. Nobody includes it by name.
 #ifndef WEFT_STACK_MODE_WEFT_PRELUDE_H_
 #define WEFT_STACK_MODE_WEFT_PRELUDE_H_
 
@@ -18,13 +18,6 @@
 #pragma clang attribute push(__attribute__((no_split_stack)), apply_to = function)
 #include <ext/string_conversions.h>
 #pragma clang attribute pop
-#endif
-
-#if defined(WEFT_STACK_COPYING)
-// All functions from here on, inline and template ones too, go to one section, whose bounds
-// (__start_weft_text, __stop_weft_text) tell code whose frames may rest and move from code whose
-// frames may not. The variadic function above stays outside: its va_list points into its frame.
-#pragma clang section text = "weft_text"
 #endif
 
 #endif  // C++ by clang

@@ -1,0 +1,163 @@
+#include "stack/escape_pass/movable.h"
+
+#include <cctype>
+#include <cstdint>
+#include <string>
+
+#include "llvm/ADT/StringRef.h"
+#include "llvm/IR/Attributes.h"
+#include "llvm/IR/CallingConv.h"
+#include "llvm/IR/InlineAsm.h"
+#include "llvm/IR/InstIterator.h"
+#include "llvm/IR/Instructions.h"
+#include "llvm/IR/IntrinsicInst.h"
+#include "llvm/Support/Casting.h"
+
+namespace weft::escape_pass {
+namespace {
+
+using llvm::cast;
+using llvm::dyn_cast;
+using llvm::isa;
+using llvm::StringRef;
+
+// A moved stack keeps its place within the page, and no more.
+constexpr uint64_t kMostAlignment = 4096;
+
+// Whether `text` speaks of one of x86's stack or frame registers, in any width.
+bool NamesFrameRegister(StringRef text) {
+  const std::string lower = text.lower();
+  auto in_word = [&](size_t i) { return i < lower.size() && std::isalnum(lower[i]) != 0; };
+  for (const char* name : {"rsp", "esp", "rbp", "ebp"}) {
+    for (size_t at = lower.find(name); at != std::string::npos; at = lower.find(name, at + 1)) {
+      if ((at == 0 || !in_word(at - 1)) && !in_word(at + 3)) return true;
+    }
+  }
+  return false;
+}
+
+// The saved stack pointer of a scope with variable-sized locals: a value that goes nowhere but back
+// into the stack pointer, or waits for that in a local of its own. A copied frame's is adjusted
+// like every word in it.
+bool OnlyRestoresStackPointer(const llvm::Value& saved, int depth = 0) {
+  constexpr int kDeepest = 4;
+  if (depth > kDeepest) return false;
+  for (const llvm::User* user : saved.users()) {
+    if (isa<llvm::PHINode, llvm::SelectInst, llvm::LoadInst>(user)) {
+      if (!OnlyRestoresStackPointer(*user, depth + 1)) return false;
+    } else if (const auto* store = dyn_cast<llvm::StoreInst>(user)) {
+      const auto* variable = dyn_cast<llvm::AllocaInst>(store->getPointerOperand());
+      if (variable == nullptr) return false;
+      for (const llvm::User* access : variable->users()) {
+        if (isa<llvm::LoadInst>(access)) {
+          if (!OnlyRestoresStackPointer(*access, depth + 1)) return false;
+        } else if (const auto* other = dyn_cast<llvm::StoreInst>(access)) {
+          if (other->getValueOperand() == variable) return false;
+        } else if (!cast<llvm::Instruction>(access)->isLifetimeStartOrEnd()) {
+          return false;
+        }
+      }
+    } else if (const auto* call = dyn_cast<llvm::IntrinsicInst>(user)) {
+      if (call->getIntrinsicID() != llvm::Intrinsic::stackrestore) return false;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+const char* WhyForeign(const llvm::IntrinsicInst& call) {
+  switch (call.getIntrinsicID()) {
+    case llvm::Intrinsic::vastart:
+      return "va_start leaves pointers into the frame in the va_list";
+    case llvm::Intrinsic::frameaddress:
+    case llvm::Intrinsic::addressofreturnaddress:
+    case llvm::Intrinsic::sponentry:
+    case llvm::Intrinsic::localaddress:
+    case llvm::Intrinsic::eh_dwarf_cfa:
+      return call.use_empty() ? nullptr : "it takes the address of its frame";
+    case llvm::Intrinsic::read_register:
+    case llvm::Intrinsic::read_volatile_register:
+    case llvm::Intrinsic::write_register:
+      return "it names a register";
+    case llvm::Intrinsic::localescape:
+    case llvm::Intrinsic::localrecover:
+    case llvm::Intrinsic::gcroot:
+    case llvm::Intrinsic::experimental_stackmap:
+    case llvm::Intrinsic::experimental_patchpoint_void:
+    case llvm::Intrinsic::experimental_patchpoint:
+    case llvm::Intrinsic::experimental_gc_statepoint:
+      return "others find its locals by their place in the frame";
+    case llvm::Intrinsic::eh_sjlj_setjmp:
+    case llvm::Intrinsic::eh_sjlj_longjmp:
+    case llvm::Intrinsic::eh_sjlj_setup_dispatch:
+    case llvm::Intrinsic::eh_sjlj_functioncontext:
+    case llvm::Intrinsic::eh_return_i32:
+    case llvm::Intrinsic::eh_return_i64:
+    case llvm::Intrinsic::eh_unwind_init:
+      return "it saves or replaces the stack pointer";
+    case llvm::Intrinsic::stacksave:
+      return OnlyRestoresStackPointer(call) ? nullptr : "it keeps the stack pointer";
+    default:
+      return nullptr;
+  }
+}
+
+const char* WhyForeign(const llvm::Instruction& instruction) {
+  if (const auto* local = dyn_cast<llvm::AllocaInst>(&instruction)) {
+    return local->getAlign().value() > kMostAlignment ? "a local is aligned to more than a page"
+                                                      : nullptr;
+  }
+  if (const auto* call = dyn_cast<llvm::IntrinsicInst>(&instruction)) return WhyForeign(*call);
+  const auto* call = dyn_cast<llvm::CallBase>(&instruction);
+  if (call == nullptr) return nullptr;
+  if (call->hasFnAttr(llvm::Attribute::ReturnsTwice)) {
+    return "it calls setjmp or the like, which keeps the stack pointer";
+  }
+  if (const auto* assembly = dyn_cast<llvm::InlineAsm>(call->getCalledOperand())) {
+    if (NamesFrameRegister(assembly->getAsmString()) ||
+        NamesFrameRegister(assembly->getConstraintString())) {
+      return "inline assembly names the stack or frame pointer";
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const char* WhyForeign(const llvm::Function& function) {
+  if (!function.hasFnAttribute(llvm::Attribute::SafeStack)) return "it is not SafeStack code";
+  if (!SplitStackCanKeepArguments(function)) return "its calling convention is not C's";
+  if (!function.hasFnAttribute("split-stack")) return "it does not check its stack's limit";
+  if (function.getFnAttribute("frame-pointer").getValueAsString() != "all") {
+    return "it may have no frame pointer";
+  }
+  if (function.hasFnAttribute(llvm::Attribute::Naked)) return "it makes its own frame";
+  if (function.isVarArg()) return "it is variadic";
+  for (const llvm::Instruction& instruction : llvm::instructions(function)) {
+    if (const char* why = WhyForeign(instruction)) return why;
+  }
+  return nullptr;
+}
+
+bool SplitStackCanKeepArguments(const llvm::Function& function) {
+  switch (function.getCallingConv()) {
+    case llvm::CallingConv::C:
+    case llvm::CallingConv::Fast:  // the same registers, for functions that the compiler knows all
+    case llvm::CallingConv::Cold:  // callers of
+    case llvm::CallingConv::X86_64_SysV:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool MayChooseSection(const llvm::Function& function) {
+  if (function.hasFnAttribute("implicit-section-name")) return false;  // #pragma clang section
+  const StringRef section = function.getSection();
+  // Clang's own choice for initializers of global variables, and ours, from before link-time
+  // optimization changed the function.
+  return section.empty() || section.starts_with(".text.startup") || section == kMovableSection;
+}
+
+}  // namespace weft::escape_pass
