@@ -444,8 +444,10 @@ TEST(FairnessTest, PairsShareTheirTimeSlice) {
     all.Wait();
     const double a = static_cast<double>(pairs[0].total.load());
     const double b = static_cast<double>(pairs[1].total.load());
-    EXPECT_LT(a / b, 20) << a << " and " << b;
-    EXPECT_LT(b / a, 20) << a << " and " << b;
+    // Random delays cost more time where there are more switches.
+    const int most = Rounds(20, 300);
+    EXPECT_LT(a / b, most) << a << " and " << b;
+    EXPECT_LT(b / a, most) << a << " and " << b;
   });
 }
 

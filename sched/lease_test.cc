@@ -15,6 +15,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/thread.h"
 #include "sched/rounds.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
@@ -152,6 +153,47 @@ TEST_P(LeaseTest, TheRuntimeWorksInside) {
     EXPECT_EQ(stage.load(), 1);
     pipe.Write();
     EXPECT_TRUE(Eventually([&] { return stage.load() == 2; }));
+  });
+}
+
+// The runtime is used inside a section, for long, and work waits: the monitor asks for each P, and
+// is refused.
+TEST_P(LeaseTest, NobodyTakesAPFromInsideTheRuntime) {
+  ForEachMaxProcs([] {
+    const int procs = MaxProcs();
+    std::atomic<int> inside{0};
+    std::atomic<int> asked{0};
+    std::atomic<int> left{procs};
+    std::atomic<bool> leave{false};
+    for (int i = 0; i < procs; ++i) {
+      Go([&] {
+        {
+          BlockingSection section(GetParam());
+          const internal::RuntimeSection runtime;
+          inside.fetch_add(1);
+          // Lowest bit: somebody wants its P.
+          const std::atomic<uint32_t>& attention = internal::ThisThread()->attn;
+          for (bool seen = false; !leave.load();) {
+            if (!seen && (attention.load() & 1) != 0) {
+              seen = true;
+              asked.fetch_add(1);
+            }
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
+          }
+        }
+        left.fetch_sub(1);
+      });
+    }
+    ASSERT_TRUE(Eventually([&] { return inside.load() == procs; }));
+    std::atomic<bool> ran{false};
+    Go([&] { ran.store(true); });
+    EXPECT_TRUE(Eventually([&] { return asked.load() == procs; }));
+    // Rounds of the monitor.
+    std::this_thread::sleep_for(std::chrono::milliseconds(Rounds(30, 10)));
+    EXPECT_FALSE(ran.load()) << "on a P whose holder is inside the runtime";
+    for (const ProcSnapshot& proc : GetSchedSnapshot().procs) EXPECT_GE(proc.m, 0);
+    leave.store(true);
+    EXPECT_TRUE(Eventually([&] { return ran.load() && left.load() == 0; }));
   });
 }
 
