@@ -7,21 +7,13 @@
 
 #include "chan/chan.h"
 #include "chan/select.h"
+#include "sched/benchmark_args.h"
 #include "sched/goroutine.h"
-#include "sched/testing.h"
 
 namespace weft {
 namespace {
 
-// Runs `body` as a goroutine with the number of Ps that the benchmark asks for.
-template <typename Body>
-void OnGoroutine(benchmark::State& state, Body body) {
-  static const int kAllProcs = MaxProcs();
-  const int procs = static_cast<int>(state.range(0));
-  SetMaxProcs(procs == 0 ? kAllProcs : procs);
-  testing::RunOnGoroutine([&] { body(); });
-  SetMaxProcs(kAllProcs);
-}
+using testing::OnGoroutine;
 
 // A round trip over two unbuffered channels.
 void BM_PingPong(benchmark::State& state) {

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "benchmark/benchmark.h"
 #include "netpoll/net.h"
+#include "sched/benchmark_args.h"
 #include "sched/goroutine.h"
 #include "sched/waiter.h"
 
@@ -55,10 +56,8 @@ class Countdown {
 };
 
 void BM_Echo(benchmark::State& state) {
-  const int procs = static_cast<int>(state.range(0));
+  const testing::BenchmarkProcs procs(state);
   const int64_t conns = state.range(1);
-  const int old_procs = MaxProcs();
-  if (procs > 0) SetMaxProcs(procs);
 
   absl::StatusOr<Listener> listener = Listen("tcp", "127.0.0.1:0");
   if (!listener.ok()) {
@@ -88,10 +87,8 @@ void BM_Echo(benchmark::State& state) {
   if (failed.load()) state.SkipWithError("a connection failed");
   state.SetItemsProcessed(state.iterations());
   listener->Close().IgnoreError();
-  SetMaxProcs(old_procs);
 }
 BENCHMARK(BM_Echo)
-
     ->Args({0, 1})
     ->Args({0, 64})
     ->Args({0, 1000})

@@ -9,25 +9,17 @@
 
 #include "absl/time/time.h"
 #include "chan/chan.h"
+#include "sched/benchmark_args.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/sync/wait_group.h"
-#include "sched/testing.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
 
 namespace weft {
 namespace {
 
-// Runs `body` as a goroutine with the number of Ps that the benchmark asks for.
-template <typename Body>
-void OnGoroutine(benchmark::State& state, Body body) {
-  static const int kAllProcs = MaxProcs();
-  const int procs = static_cast<int>(state.range(0));
-  SetMaxProcs(procs == 0 ? kAllProcs : procs);
-  testing::RunOnGoroutine([&] { body(); });
-  SetMaxProcs(kAllProcs);
-}
+using testing::OnGoroutine;
 
 // Starts goroutines that end at once, a thousand at a time, and waits for each thousand; per
 // goroutine.

@@ -3,20 +3,17 @@
 
 #include <cstdint>
 
+#include "sched/benchmark_args.h"
 #include "sched/goroutine.h"
 #include "sched/sync/mutex.h"
 #include "sched/sync/wait_group.h"
-#include "sched/testing.h"
 
 namespace weft {
 namespace {
 
 // Eight goroutines that lock, add one and unlock; per lock. As tools/compare's Go program does it.
 void BM_Mutex(benchmark::State& state) {
-  static const int kAllProcs = MaxProcs();
-  const int procs = static_cast<int>(state.range(0));
-  SetMaxProcs(procs == 0 ? kAllProcs : procs);
-  testing::RunOnGoroutine([&] {
+  testing::OnGoroutine(state, [&] {
     constexpr int kTasks = 8;
     constexpr int64_t kEach = 1'000'000;
     while (state.KeepRunningBatch(kTasks * kEach)) {
@@ -38,7 +35,6 @@ void BM_Mutex(benchmark::State& state) {
       benchmark::DoNotOptimize(x);
     }
   });
-  SetMaxProcs(kAllProcs);
 }
 
 void BM_MutexUncontended(benchmark::State& state) {
