@@ -2,7 +2,7 @@
 
     load("@weft//stack:defs.bzl", "weft_cc_binary", "weft_cc_library", "weft_cc_test")
 
-They are cc_library, cc_binary, cc_test with the compile flags of the build's stack mode
+They are cc_library, cc_binary, cc_test (and weft_cc_shared_object, for dlopen) with the compile flags of the build's stack mode
 (//stack/mode:mode) and our warnings as errors. Code built without them runs on any goroutine too;
 a goroutine parked inside it merely keeps its stack where it is.
 
@@ -57,6 +57,7 @@ _ESCAPE_PASS_DEPS = select({
     "//conditions:default": [],
 })
 
+_DSO_SHIM = str(Label("//stack:dso_shim"))
 _SPLIT_STACK_RUNTIME = str(Label("//stack:split_stack_runtime"))
 
 # A frame larger than 256 KiB could step over the gap that guards a stack without touching it.
@@ -78,10 +79,10 @@ _COMPILER_WARNINGS = select({
     "//conditions:default": ["-Wno-dangling-else"],
 })
 
-def _weft_cc(rule, kwargs):
+def _weft_cc(rule, kwargs, runtime = _SPLIT_STACK_RUNTIME):
     warnings = kwargs.pop("warnings_as_errors", True)
     copts = ["-fno-omit-frame-pointer"] + _STACK_COPTS
-    deps = [_label("runtime_flags"), _SPLIT_STACK_RUNTIME]
+    deps = [_label("runtime_flags"), runtime]
     if kwargs.pop("escape_pass", True):
         copts = copts + _ESCAPE_PASS_COPTS
         deps = deps + _ESCAPE_PASS_DEPS
@@ -107,3 +108,14 @@ def weft_cc_binary(**kwargs):
 def weft_cc_test(**kwargs):
     """cc_test for code that may be on a goroutine's stack."""
     _weft_cc(native.cc_test, kwargs)
+
+def weft_cc_shared_object(**kwargs):
+    """A shared object, for a program to load, whose code may be on a goroutine's stack.
+
+    What split-stack code needs it takes from the program that loads it, which the macros built too.
+    There is one runtime in a process, so `deps` must not bring libraries of Weft's or others that the
+    macros built, but headers only; what the object calls of those the program has to export
+    (linkopts = ["-rdynamic"]).
+    """
+    kwargs["linkshared"] = True
+    _weft_cc(native.cc_binary, kwargs, runtime = _DSO_SHIM)

@@ -196,6 +196,12 @@ CASE PublishesFromLambda() {
   while (node.done.load(std::memory_order_acquire) == 0) Park();
 }
 
+CASE PublishesFromOtherFile() {
+  Node node;
+  PublishElsewhere(&node);
+  while (node.done.load(std::memory_order_acquire) == 0) Park();
+}
+
 template <typename T>
 CASE PublishesFromTemplate() {
   T node;
@@ -290,6 +296,7 @@ const PinningCase kPinningCases[] = {
     {"PublishesFromLoop", PublishesFromLoop, true},
     {"PublishesArgument", PublishesArgument, true},
     {"PublishesFromLambda", PublishesFromLambda, true},
+    {"PublishesFromOtherFile", PublishesFromOtherFile, false},
     {"PublishesFromTemplate", PublishesFromTemplate<Node>, true},
     {"WaitsInOneSlot", WaitsInOneSlot, true},
     {"WaitsInTaggedWord", WaitsInTaggedWord, true},

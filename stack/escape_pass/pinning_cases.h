@@ -29,6 +29,9 @@ extern Published published;
 // Waits for the node to be done: sees where it lies, and makes it so. Opaque to the compiler.
 void Park();
 
+// Publishes it, in another file, from where it may be inlined at link time.
+void PublishElsewhere(Node* node);
+
 struct PinningCase {
   const char* name;
   void (*run)();

@@ -58,6 +58,11 @@ __attribute__((noinline)) void Park() {
   node->done.store(1, std::memory_order_release);
 }
 
+void PublishElsewhere(Node* node) {
+  Node* expected = nullptr;
+  published.slot.compare_exchange_strong(expected, node);
+}
+
 namespace {
 
 class PinningTest : public testing::TestWithParam<size_t> {
