@@ -41,17 +41,21 @@ constexpr absl::Duration kGenerous = absl::Seconds(30);
 constexpr absl::Duration kLongest = absl::Nanoseconds(std::numeric_limits<int64_t>::max());
 constexpr absl::Duration kShortest = absl::Nanoseconds(std::numeric_limits<int64_t>::min());
 
-// Go's AfterFunc and NewTimer in one: counts how often it has fired, and can be waited for.
+// Go's AfterFunc and NewTimer in one: counts how often it has fired, and can be waited for by
+// whoever has set it.
 class Alarm {
  public:
   // True: it was pending.
-  bool Reset(absl::Duration wait) { return timer_.Start(Instant::Now() + wait); }
+  bool Reset(absl::Duration wait) {
+    // Before it can fire: one that found nobody to wake would not look again.
+    waiter_.store(Waiter::Current(), std::memory_order_relaxed);
+    return timer_.Start(Instant::Now() + wait);
+  }
   bool Stop() { return timer_.Stop(); }
   int fired() const { return fired_.load(std::memory_order_acquire); }
 
   // Waits until it has fired `n` times.
   void Wait(int n) {
-    waiter_.store(Waiter::Current(), std::memory_order_seq_cst);
     while (fired() < n) Waiter::Current()->Park(WaitReason::kSleep);
   }
 
@@ -60,9 +64,9 @@ class Alarm {
     // The timer is the first member.
     auto* self = reinterpret_cast<Alarm*>(&timer);
     // Who sees the count may destroy this.
-    Waiter* const waiter = self->waiter_.load(std::memory_order_seq_cst);
-    self->fired_.fetch_add(1, std::memory_order_seq_cst);
-    if (waiter != nullptr) waiter->Unpark();
+    Waiter* const waiter = self->waiter_.load(std::memory_order_relaxed);
+    self->fired_.fetch_add(1, std::memory_order_release);
+    waiter->Unpark();
   }
 
   Timer timer_{Fire};
