@@ -1,5 +1,5 @@
-// Locking is an exchange, unlocking a plain store: on x86 a locked instruction costs as much as all
-// the rest. What it takes is that no waiter is missed by an unlock that it cannot stop.
+// Locking is an exchange, unlocking a plain store: a locked instruction costs as much as all the
+// rest. What it takes is that no waiter is missed by an unlock that it cannot stop.
 //
 // Those who wait are in the parking table. Two marks say who sees to them; they and the queue are
 // changed under the lock of the bucket:
@@ -7,21 +7,20 @@
 //   wake_    the next unlock takes the slow way: under the lock of the bucket it wakes the first
 //            waiter, or hands the mutex to one who has waited for too long
 //   kWoken   one waiter has been woken and competes with whoever comes: no unlock need wake
-//   another.
-//            It clears the mark as it gets the mutex, and sets wake_ if others wait then; or as it
-//            queues again
+//            another. It clears the mark as it gets the mutex, and sets wake_; or as it queues
+//            again
 //
 // Whenever nobody holds the bucket's lock, one of the two is set if anybody waits; never both. A
 // holder that sets wake_ (one that was woken, or was handed the mutex) sees it itself. But a waiter
-// sets it while another one, H, holds the mutex, and H may have looked at it already:
+// W sets it while another one, H, holds the mutex, and H may have looked at it already:
 //
-//   H, unlocking                  W, about to sleep
-//   1 read wake_: 0               1 under the bucket's lock, and only if the mutex is locked:
-//   queue, 2 locked_ = 0                   wake_ = 1, open the gate 3 read the gate: open?        2
-//   membarrier
-//     then look again             3 read locked_: 0? then look again
+//   H, unlocking              W, about to sleep
+//   1 read wake_: 0           1 under the bucket's lock, and only if the mutex is locked:
+//   2 locked_ = 0               queue, wake_ = 1, open the gate
+//   3 read the gate: open?    2 membarrier
+//     then look again         3 read locked_: 0? then look again
 //
-//   look again: under the bucket's lock; if somebody waits, the mutex is free and kWoken is not
+//   look again: under the bucket's lock, if somebody waits, the mutex is free and kWoken is not
 //   set, wake the first.
 //
 // The membarrier puts a full barrier into each thread, somewhere. In the thread of the H whose
@@ -30,8 +29,8 @@
 //   between 1 and 3: H sees the gate, or somebody has closed it, who has then woken a waiter;
 //   after H's 2: then W reads 0, or the value of a later holder, for whom the same is true.
 // Who takes the mutex after that read sees wake_. A look that finds the mutex taken again leaves it
-// to the one who has taken it: he sees wake_, or the gate, which stays open until a waiter is
-// woken.
+// to the one who has taken it: that one sees wake_, or the gate, which stays open until a waiter is
+// woken. sched/models/mutex.pml goes through every interleaving of small numbers.
 //
 // Where the kernel has no membarrier W looks again every millisecond instead.
 //

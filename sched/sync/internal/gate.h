@@ -23,14 +23,15 @@ inline size_t BucketIndex(const void* address) {
 
 class Gate {
  public:
-  // From anywhere. False: nobody came unseen to `address`, or he looks for himself.
+  // From anywhere. False: no waiter for an address of this bucket may have come unseen.
   bool IsOpen() const { return who_.load(std::memory_order_relaxed) != nullptr; }
+  // Likewise for this address; sometimes true for another one's sake.
   bool IsOpenFor(const void* address) const {
     const void* who = who_.load(std::memory_order_relaxed);
     return who == address || who == this;
   }
 
-  // Each under the bucket's lock, once for an address before the other.
+  // Under the bucket's lock. One Close() for each OpenFor(), of which an address has one at a time.
   void OpenFor(const void* address) {
     who_.store(++open_ == 1 ? address : this, std::memory_order_relaxed);
   }
