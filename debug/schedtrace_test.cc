@@ -172,7 +172,7 @@ TEST(SchedTraceTest, TicksWhileAllIsIdle) {
       if (line.milliseconds >= kRunTime) break;
       settled |= line.idle_procs == procs && line.spinning == 0;
       if (!settled) continue;
-      EXPECT_EQ(line.idle_procs, procs);
+      EXPECT_EQ(line.idle_procs, procs) << "at " << line.milliseconds << " ms";
       EXPECT_EQ(line.spinning, 0);
       EXPECT_EQ(line.global_queue, 0);
       for (const int size : line.queues) EXPECT_EQ(size, 0);
