@@ -80,9 +80,8 @@ std::string FormatSchedTrace(const SchedSnapshot& snapshot, absl::Duration since
 
 void WriteSchedTrace(int fd) {
   // Taken before the snapshot, which may first have to start the scheduler.
-  // The state first: it is that of the line's time or earlier, not of some time after.
-  const SchedSnapshot snapshot = GetSchedSnapshot();
-  const std::string line = FormatSchedTrace(snapshot, SinceFirst(Instant::Now()));
+  const absl::Duration since_first = SinceFirst(Instant::Now());
+  const std::string line = FormatSchedTrace(GetSchedSnapshot(), since_first);
   absl::string_view rest = line;
   while (!rest.empty() && TakesMore(fd)) {
     const ssize_t written = write(fd, rest.data(), rest.size());
