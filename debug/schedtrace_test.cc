@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -160,60 +161,74 @@ TEST(SchedTraceTest, ParserRefusesWhatDiffers) {
   }
 }
 
+// A busy machine may keep the monitor from running for most of a run: one of a few has to do.
+bool InOneOfFive(absl::FunctionRef<bool()> run) {
+  for (int i = 0; i < 5; ++i) {
+    if (run()) return true;
+  }
+  return false;
+}
+
 // The only thing running is the monitor, and it goes on.
 TEST(SchedTraceTest, TicksWhileAllIsIdle) {
   for (const int procs : AllInTurn({1, 2, 8})) {
-    const std::vector<Line> lines = Trace("idle", kPeriod, kRunTime, procs);
-    EXPECT_GE(lines.size(), kFewest);
-    // Once all threads have gone to sleep, nothing but the end of main's sleep wakes one.
-    bool settled = false;
-    for (size_t i = 0; i + 1 < lines.size(); ++i) {
-      const Line& line = lines[i];
-      EXPECT_EQ(line.max_procs, procs);
-      // A line's state is of some time between its own and the next one's.
-      if (lines[i + 1].milliseconds >= kRunTime) break;
-      settled |= line.idle_procs == procs && line.spinning == 0;
-      if (!settled) continue;
-      EXPECT_EQ(line.idle_procs, procs) << "at " << line.milliseconds << " ms";
-      EXPECT_EQ(line.spinning, 0);
-      EXPECT_EQ(line.global_queue, 0);
-      for (const int size : line.queues) EXPECT_EQ(size, 0);
-    }
-    EXPECT_TRUE(settled);
+    EXPECT_TRUE(InOneOfFive([&] {
+      const std::vector<Line> lines = Trace("idle", kPeriod, kRunTime, procs);
+      // Once all threads have gone to sleep, nothing but the end of main's sleep wakes one. The
+      // first line may come before main begins, or some time after.
+      bool settled = false;
+      for (size_t i = 1; i + 1 < lines.size(); ++i) {
+        const Line& line = lines[i];
+        EXPECT_EQ(line.max_procs, procs);
+        // A line's state is of some time between its own and the next one's.
+        if (lines[i + 1].milliseconds >= kRunTime / 2) break;
+        settled |= line.idle_procs == procs && line.spinning == 0;
+        if (!settled) continue;
+        EXPECT_EQ(line.idle_procs, procs) << "at " << line.milliseconds << " ms";
+        EXPECT_EQ(line.spinning, 0);
+        EXPECT_EQ(line.global_queue, 0);
+        for (const int size : line.queues) EXPECT_EQ(size, 0);
+      }
+      return lines.size() >= kFewest && settled;
+    }));
   }
 }
 
 TEST(SchedTraceTest, TicksUnderLoad) {
   for (const int procs : AllInTurn({1, 2, 4})) {
-    const std::vector<Line> lines = Trace("busy", kPeriod, kRunTime, procs);
-    EXPECT_GE(lines.size(), kFewest);
-    int queued = 0;
-    for (const Line& line : lines) {
-      queued += line.global_queue;
-      for (const int size : line.queues) queued += size;
-    }
-    EXPECT_GT(queued, 0) << "51 goroutines on so few Ps never showed in a queue";
+    EXPECT_TRUE(InOneOfFive([&] {
+      const std::vector<Line> lines = Trace("busy", kPeriod, kRunTime, procs);
+      int queued = 0;
+      for (const Line& line : lines) {
+        queued += line.global_queue;
+        for (const int size : line.queues) queued += size;
+      }
+      return lines.size() >= kFewest && queued > 0;
+    })) << "51 goroutines on "
+        << procs << " Ps never showed in a queue";
   }
 }
 
 // Nobody calls the runtime: only a thread of its own can print.
 TEST(SchedTraceTest, TicksWhileEveryPIsHogged) {
   for (const int procs : AllInTurn({1, 2})) {
-    const std::vector<Line> lines = Trace("hog", kPeriod, kRunTime, procs);
-    EXPECT_GE(lines.size(), kFewest);
-    int hogged = 0;
-    for (const Line& line : lines) hogged += line.idle_procs == 0 ? 1 : 0;
-    EXPECT_GE(hogged, static_cast<int>(kFewest) / 2);
+    EXPECT_TRUE(InOneOfFive([&] {
+      size_t hogged = 0;
+      for (const Line& line : Trace("hog", kPeriod, kRunTime, procs)) {
+        if (line.idle_procs == 0) ++hogged;
+      }
+      return hogged >= kFewest / 2;
+    }));
   }
 }
 
 TEST(SchedTraceTest, InvariantsHoldWhilePsComeAndGo) {
-  const std::vector<Line> lines = Trace("churn", 1, kRunTime, 4);
-  EXPECT_GE(lines.size(), kFewest);
+  EXPECT_TRUE(InOneOfFive([] { return Trace("churn", 1, kRunTime, 4).size() >= 5 * kFewest; }));
 }
 
 TEST(SchedTraceTest, WorksWithoutMain) {
-  EXPECT_GE(Trace("embedded", kPeriod, kRunTime, 2).size(), kFewest);
+  EXPECT_TRUE(
+      InOneOfFive([] { return Trace("embedded", kPeriod, kRunTime, 2).size() >= kFewest; }));
 }
 
 TEST(SchedTraceTest, LongPeriodPrintsOnlyTheFirstLine) {
