@@ -37,6 +37,31 @@ void BM_Mutex(benchmark::State& state) {
   });
 }
 
+// Four goroutines that hold the lock while another one has its turn, so that all others queue; per
+// lock.
+void BM_MutexHeldAcrossYield(benchmark::State& state) {
+  testing::OnGoroutine(state, [&] {
+    constexpr int kTasks = 4;
+    constexpr int64_t kEach = 2'000;
+    while (state.KeepRunningBatch(kTasks * kEach)) {
+      Mutex mutex;
+      WaitGroup group;
+      group.Add(kTasks);
+      for (int t = 0; t < kTasks; ++t) {
+        Go([&] {
+          for (int64_t i = 0; i < kEach; ++i) {
+            mutex.Lock();
+            Yield();
+            mutex.Unlock();
+          }
+          group.Done();
+        });
+      }
+      group.Wait();
+    }
+  });
+}
+
 void BM_MutexUncontended(benchmark::State& state) {
   Mutex mutex;
   for (auto _ : state) {
@@ -46,6 +71,7 @@ void BM_MutexUncontended(benchmark::State& state) {
 }
 
 BENCHMARK(BM_Mutex)->Arg(1)->Arg(0)->UseRealTime();
+BENCHMARK(BM_MutexHeldAcrossYield)->Arg(1)->Arg(0)->UseRealTime();
 BENCHMARK(BM_MutexUncontended);
 
 }  // namespace
