@@ -30,6 +30,8 @@ CONFIGURATIONS = {
     "gcc-segmented": (["--config=gcc", "--config=segmented"], STACKS),
     # Not run unless named.
     "opt": (["-c", "opt"], ALL),
+    "thinlto": (["--config=thinlto", "-c", "opt"], STACKS),
+    "without-escape-pass": (["--config=copying", "--define=weft_escape_pass=off"], STACKS),
     "ubsan": (["--config=ubsan"], ALL),
     "tsan": (["--config=tsan"], ALL),
     "gcc-opt": (["--config=gcc", "-c", "opt"], ALL),
