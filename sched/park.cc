@@ -52,9 +52,18 @@ void ReadyWaiter(Waiter* waiter) {
   Ready(AsG(waiter));
 }
 
+// The conditions of Go's runtime_canSpin.
+bool GoroutineMaySpin() {
+  RuntimeSection section;
+  const int running = sched.p_count.load(std::memory_order_relaxed) -
+                      sched.idle_p_count.load(std::memory_order_relaxed) -
+                      sched.spinning.load(std::memory_order_relaxed);
+  return running > 1 && ThisM()->p.load(std::memory_order_relaxed)->run_queue.Empty();
+}
+
 }  // namespace
 
-const GoroutineWaitOps kGoroutineWaitOps = {ParkUntil, ReadyWaiter};
+const GoroutineWaitOps kGoroutineWaitOps = {ParkUntil, ReadyWaiter, GoroutineMaySpin};
 
 }  // namespace weft::internal
 

@@ -171,8 +171,15 @@ namespace internal {
 struct GoroutineWaitOps {
   bool (*park_until)(Waiter* self, Instant deadline, WaitReason reason);
   void (*ready)(Waiter* waiter);
+  bool (*may_spin)();
 };
 extern const GoroutineWaitOps* goroutine_wait_ops;
+
+// Whether it may pay for the caller to look again and again for some microseconds before it parks:
+// somebody else runs meanwhile, and nobody waits for this P.
+inline bool MaySpin() {
+  return Waiter::Current()->kind() == Waiter::Kind::kThread || goroutine_wait_ops->may_spin();
+}
 
 }  // namespace internal
 }  // namespace weft

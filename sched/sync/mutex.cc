@@ -48,6 +48,7 @@
 #include "sched/internal/delay.h"
 #include "sched/internal/membarrier.h"
 #include "sched/sync/internal/parking_table.h"
+#include "sched/waiter.h"
 
 namespace weft {
 namespace {
@@ -71,9 +72,9 @@ constexpr absl::Duration kTooLong = absl::Milliseconds(1);
 // How long a sleeper trusts that it will be woken, where it could not be made sure.
 constexpr absl::Duration kLookAgainEvery = absl::Milliseconds(1);
 
-// Spinning before queueing. The looks are far apart on purpose: between two of them a holder that
-// locks and unlocks in a loop does so many times without losing the cache line. Doubling pauses,
-// some microseconds in all.
+// Spinning before queueing, where it may pay. The looks are far apart on purpose: between two of
+// them a holder that locks and unlocks in a loop does so many times without losing the cache line.
+// Doubling pauses, some microseconds in all.
 constexpr int kLooks = 6;
 constexpr int kFirstPauses = 8;
 
@@ -88,11 +89,12 @@ void Mutex::LockSlow() {
   bool has_waited = false;
   bool woken = false;
   for (;;) {
-    for (int look = 0; look < kLooks; ++look) {
+    for (int look = 0;; ++look) {
       if (TryLock()) {
         if (woken) WokenHasIt();
         return;
       }
+      if (look == kLooks || !internal::MaySpin()) break;
       PauseBeforeLook(look);
     }
     if (!has_waited) since = Instant::Now();
