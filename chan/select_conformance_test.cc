@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -134,23 +136,25 @@ TEST_P(SelectConformance, SE08_OperandsAreEvaluatedOnceInOrder) {
     };
     Chan<int> a(1);
     Chan<int> b(1);
-    const auto run = [&] {
-      Chan<int> to_a = a;
-      Chan<int> to_b = b;
-      int i = 0;
-      for (bool more = true; more; ++i) {
-        Select{to_a.OnSend(value(), [&] { to_a = Chan<int>(); }),
-               to_b.OnSend(value(), [&] { to_b = Chan<int>(); }), Default([&] { more = false; })};
-        ++shift;
+    // Sends once to each; how many have taken a value when it finds both nil.
+    const auto send = [&](Chan<int> to_a, Chan<int> to_b) {
+      int sent = 0;
+      const auto take = [&](Chan<int>& c) {
+        ++sent;
+        c = Chan<int>();
+      };
+      for (bool more = true; more; ++shift) {
+        Select{to_a.OnSend(value(), [&] { take(to_a); }), to_b.OnSend(value(), [&] { take(to_b); }),
+               Default([&] { more = false; })};
       }
-      EXPECT_EQ(i, 3);  // one for each channel, and one that finds both nil
+      return sent;
     };
-    run();
+    EXPECT_EQ(send(a, b), 2);
     EXPECT_EQ(evaluations, 6);
     const int both = *a.Recv() | *b.Recv();
     EXPECT_EQ(both, 1 | 2);
-    run();
-    EXPECT_EQ(evaluations, 12);
+    EXPECT_EQ(send(a, Chan<int>()), 1);
+    EXPECT_EQ(evaluations, 10);
 
     // Nil channels' operands too, and all from left to right.
     std::vector<int> order;
@@ -172,7 +176,9 @@ TEST_P(SelectConformance, SE08_OperandsAreEvaluatedOnceInOrder) {
 
 TEST_P(SelectConformance, SE09_SelectsLeaveNoMemoryBehind) {
   Run([] {
-    const int rounds = Rounds(20'000, 2'000);
+    // Threads take ten times as long for it.
+    const bool threads = testing::current_world.tasks != testing::World::TasksAre::kGoroutines;
+    const int rounds = Rounds(threads ? 20'000 : 100'000, 2'000);
     Chan<int> a(0);
     Chan<int> b(0);
     const auto run = [&] {
@@ -198,14 +204,19 @@ TEST_P(SelectConformance, SE11_DefaultAloneReturnsAtOnce) {
   });
 }
 
-// What waits for ever does so in a thread of its own, which the end of the process ends.
+// What waits for ever does so in a thread or a goroutine of its own, which the end of the process
+// ends.
 TEST(SelectConformanceForEver, SE11_SelectWithoutCasesWaits) {
+  static std::atomic<int> begun{0};
   static std::atomic<int> returned{0};
   const auto for_ever = [](auto wait) {
-    std::thread([wait] {
+    const auto task = [wait] {
+      ++begun;
       wait();
       ++returned;
-    }).detach();
+    };
+    std::thread(task).detach();
+    Go(task);
   };
   for_ever([] { Select(); });
   for_ever([] { SelectVector().Run(); });
@@ -214,6 +225,7 @@ TEST(SelectConformanceForEver, SE11_SelectWithoutCasesWaits) {
   for_ever([] { Chan<int>().Send(1); });
   for_ever([] { Chan<std::string>().Recv(); });
   for_ever([] { Chan<std::string>().Send("s"); });
+  EXPECT_TRUE(testing::Eventually([] { return begun == 14; }));
   absl::SleepFor(absl::Milliseconds(50));
   EXPECT_EQ(returned, 0);
 }
@@ -317,6 +329,68 @@ TEST_P(SelectConformance, SE15_ValueTransfersAmongAnyNeighbours) {
   Run([] { TransferAll(std::make_integer_sequence<int, 16>()); });
 }
 
+// Where a received value may go: the function of the case decides, once the case is chosen.
+TEST_P(SelectConformance, SE15_OperandsComeFirstAndTargetsAfterTheChoice) {
+  Run([] {
+    Chan<int> c(1);
+    Chan<int> never(0);
+    std::vector<std::string> log;
+    const auto channel = [&](const char* name, const Chan<int>& chan) {
+      log.push_back(name);
+      return chan;
+    };
+    const auto operand = [&](int n) {
+      log.push_back("value");
+      return n;
+    };
+    int variable = 0;
+    int array[3] = {};
+    std::map<int, int> map;
+    std::unique_ptr<int> pointer = std::make_unique<int>(0);
+    const std::function<int&()> targets[] = {
+        [&]() -> int& { return variable; },
+        [&]() -> int& { return array[1]; },
+        [&]() -> int& { return map[13]; },
+        [&]() -> int& { return *pointer; },
+    };
+    int n = 100;
+    for (const auto& target : targets) {
+      for (const bool with_default : {false, true}) {
+        for (const bool first : {false, true}) {
+          ++n;
+          const auto not_chosen = [] { ADD_FAILURE() << "not ready"; };
+          const auto store = [&](std::optional<int> v) {
+            log.push_back("target");
+            target() = *v;
+          };
+          // The channel that is ready comes first, or last.
+          const Chan<int>& one = first ? c : never;
+          const Chan<int>& two = first ? never : c;
+          log.clear();
+          if (with_default) {
+            Select{channel("one", one).OnSend(operand(n), [&] { log.push_back("sent"); }),
+                   channel("two", two).OnSend(operand(n), [&] { log.push_back("sent"); }),
+                   Default(not_chosen)};
+          } else {
+            Select{channel("one", one).OnSend(operand(n), [&] { log.push_back("sent"); }),
+                   channel("two", two).OnSend(operand(n), [&] { log.push_back("sent"); })};
+          }
+          EXPECT_EQ(log, (std::vector<std::string>{"one", "value", "two", "value", "sent"}));
+          log.clear();
+          if (with_default) {
+            Select{Default(not_chosen), channel("one", one).OnRecv(store),
+                   channel("two", two).OnRecv(store)};
+          } else {
+            Select{channel("one", one).OnRecv(store), channel("two", two).OnRecv(store)};
+          }
+          EXPECT_EQ(log, (std::vector<std::string>{"one", "two", "target"}));
+          EXPECT_EQ(target(), n);
+        }
+      }
+    }
+  });
+}
+
 void SendBy(int form, const Chan<int>& c, const Chan<int>& dummy) {
   if (form == 0) c.Send(1);
   if (form == 1) Select(c.OnSend(1));
@@ -354,17 +428,34 @@ TEST_P(SelectConformance, SE18_ReturnFromAFunctionLeavesTheSelectOnly) {
       if (early) return;
       ADD_FAILURE() << "past the return";
     };
-    c.Send(1);
-    Select(c.OnRecv([&] { leave(true); }));
-    ++after;
-    Select(c.OnRecv([] { ADD_FAILURE(); }), Default([&] { leave(true); }));
-    ++after;
+    const auto never = [] { ADD_FAILURE() << "not ready"; };
+    const auto chosen = [&] { leave(true); };
     Chan<int> other(0);
+    // One, two and three cases, without a default and with one, which is chosen or not.
     c.Send(1);
-    Select(other.OnRecv([] { ADD_FAILURE(); }), c.OnRecv([&] { leave(true); }),
-           Default([] { ADD_FAILURE(); }));
+    Select{c.OnRecv(chosen)};
     ++after;
-    EXPECT_EQ(after, 3);
+    Select{c.OnRecv(never), Default(chosen)};
+    ++after;
+    c.Send(1);
+    Select{c.OnRecv(chosen), Default(never)};
+    ++after;
+    c.Send(1);
+    Select{other.OnRecv(never), c.OnRecv(chosen)};
+    ++after;
+    c.Send(1);
+    Select{other.OnRecv(never), c.OnRecv(chosen), Default(never)};
+    ++after;
+    Select{other.OnRecv(never), c.OnRecv(never), Default(chosen)};
+    ++after;
+    c.Send(1);
+    Select{other.OnRecv(never), c.OnRecv(chosen), other.OnSend(1, never)};
+    ++after;
+    Select{other.OnRecv(never), c.OnSend(1, chosen), other.OnSend(1, never), Default(never)};
+    ++after;
+    Select{Default(chosen)};
+    ++after;
+    EXPECT_EQ(after, 9);
   });
 }
 

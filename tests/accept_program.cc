@@ -17,6 +17,18 @@ int WaitsInAccept() {
   return listener->Accept().ok() ? 4 : 5;
 }
 
+// ... or for bytes of the only one there is, which it would have to write itself.
+int WaitsInRead() {
+  auto listener = weft::Listen("tcp", "127.0.0.1:0");
+  if (!listener.ok()) return 3;
+  auto client = weft::Dial("tcp", listener->addr().ToString());
+  if (!client.ok()) return 4;
+  auto server = listener->Accept();
+  if (!server.ok()) return 5;
+  char byte;
+  return server->Read(absl::MakeSpan(&byte, 1)).ok() ? 6 : 7;
+}
+
 // All that could come has come; then main waits for ever.
 int WaitsAfterwards() {
   auto listener = weft::Listen("tcp", "127.0.0.1:0");
@@ -40,5 +52,9 @@ int WaitsAfterwards() {
 int main(int argc, char** argv) {
   if (argc != 2) return 64;
   const std::string name = argv[1];
-  return weft::Main([&] { return name == "accept" ? WaitsInAccept() : WaitsAfterwards(); });
+  return weft::Main([&] {
+    if (name == "accept") return WaitsInAccept();
+    if (name == "read") return WaitsInRead();
+    return WaitsAfterwards();
+  });
 }

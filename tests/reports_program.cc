@@ -122,6 +122,22 @@ int WokenFromPlainBlocking() {
   return 0;
 }
 
+// ... as does one that computes and never calls the runtime.
+int WokenFromComputing() {
+  std::atomic<bool> woken{false};
+  weft::Waiter* self = weft::Waiter::Current();
+  weft::Go([&] {
+    const weft::Instant end = weft::Instant::Now() + Shortened(absl::Milliseconds(300));
+    while (weft::Instant::Now() < end) {
+    }
+    woken.store(true);
+    self->Unpark();
+  });
+  while (!woken.load()) self->Park(weft::WaitReason::kSelect);
+  Print("woken\n");
+  return 0;
+}
+
 int WokenByTimer() {
   weft::Go([] { weft::Sleep(Shortened(absl::Milliseconds(300))); });
   weft::Sleep(Shortened(absl::Milliseconds(400)));
@@ -249,6 +265,15 @@ struct ErrorThatPrints : std::exception {
 };
 int PanicThatPrints() { throw ErrorThatPrints(); }
 
+struct ErrorThatBlocks : std::exception {
+  const char* what() const noexcept override {
+    weft::BlockingSection section(weft::BlockingSection::Expect::kLong);
+    BlockFor(absl::Milliseconds(300));
+    return "took its time";
+  }
+};
+int PanicThatBlocks() { throw ErrorThatBlocks(); }
+
 struct ErrorThatThrows : std::exception {
   const char* what() const noexcept override {
     Throw(std::string("important\nmessage"));
@@ -369,6 +394,16 @@ int IgnoresSigpipe() {
 
 int NothingToSay() { return 0; }
 
+// A program that is not Main()'s: its threads may do anything yet, so nobody says that it is stuck.
+int Embedded() {
+  for (int i = 0; i < 3; ++i) {
+    weft::Go([] { ParkForEver(weft::WaitReason::kChanReceive); });
+  }
+  BlockFor(absl::Milliseconds(400));
+  Print("still here\n");
+  return 0;
+}
+
 const std::map<std::string, int (*)()>& Programs() {
   static const auto* programs = new std::map<std::string, int (*)()>{
       {"deadlock", Deadlock},
@@ -379,6 +414,7 @@ const std::map<std::string, int (*)()>& Programs() {
       {"woken-by-thread", WokenByThread},
       {"woken-from-section", WokenFromBlockingSection},
       {"woken-from-plain-blocking", WokenFromPlainBlocking},
+      {"woken-from-computing", WokenFromComputing},
       {"woken-by-timer", WokenByTimer},
       {"sleep-for-ever", SleepForEver},
       {"pending-timer", PendingTimer},
@@ -396,6 +432,7 @@ const std::map<std::string, int (*)()>& Programs() {
       {"panic-yields", PanicThatYields},
       {"panics-yield", PanicsThatYield},
       {"panic-prints", PanicThatPrints},
+      {"panic-blocks", PanicThatBlocks},
       {"panic-while-panicking", PanicWhilePanicking},
       {"panic-loop", PanicLoop},
       {"panic-race", PanicRace},
@@ -426,6 +463,7 @@ const bool early = [] {
 
 int main(int argc, char** argv) {
   if (argc != 2) return 64;
+  if (std::string(argv[1]) == "embedded") return reports::Embedded();
   const auto program = reports::Programs().find(argv[1]);
   if (program == reports::Programs().end()) return 64;
   if (std::getenv("EARLY") != nullptr) {

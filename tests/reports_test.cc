@@ -20,8 +20,8 @@ using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::ProcessResult;
+using testing::Rounds;
 using testing::RunProcess;
-using testing::Shortened;
 using ::testing::StartsWith;
 
 // Runs a program of reports_program with so many Ps.
@@ -86,8 +86,8 @@ TEST(DeadlockTest, IsReportedOnceTheLastTimerIsStopped) {
 
 // DL-07.
 TEST(DeadlockTest, IsNotReportedWhileSomebodyCanStillWakeMain) {
-  for (const char* name :
-       {"woken-by-thread", "woken-from-section", "woken-from-plain-blocking", "woken-by-timer"}) {
+  for (const char* name : {"woken-by-thread", "woken-from-section", "woken-from-plain-blocking",
+                           "woken-from-computing", "woken-by-timer"}) {
     OverProcs(name, 0, [](const ProcessResult& r) {
       EXPECT_EQ(r.out, "woken\n");
       EXPECT_EQ(r.err, "");
@@ -95,9 +95,23 @@ TEST(DeadlockTest, IsNotReportedWhileSomebodyCanStillWakeMain) {
   }
 }
 
+TEST(DeadlockTest, IsNotReportedInAProgramWithoutMain) {
+  OverProcs("embedded", 0, [](const ProcessResult& r) {
+    EXPECT_EQ(r.out, "still here\n");
+    EXPECT_EQ(r.err, "");
+  });
+}
+
+TEST(DeadlockTest, IsNotReportedWhileAPanicIs) {
+  OverProcs("panic-blocks", 2, [](const ProcessResult& r) {
+    EXPECT_THAT(r.err, StartsWith("panic: took its time\n\ngoroutine 1 [running]:\n"));
+    EXPECT_THAT(r.err, Not(HasSubstr("deadlock")));
+  });
+}
+
 TEST(DeadlockTest, APendingTimerHidesIt) {
   for (const char* name : {"pending-timer", "sleep-for-ever"}) {
-    const ProcessResult r = RunProgram(name, 2, {}, Shortened(absl::Seconds(2)));
+    const ProcessResult r = RunProgram(name, 2, {}, absl::Milliseconds(Rounds(1000, 200)));
     EXPECT_TRUE(r.timed_out) << name;
     EXPECT_EQ(r.err, "") << name;
   }
@@ -105,12 +119,14 @@ TEST(DeadlockTest, APendingTimerHidesIt) {
 
 // DL-09: a wait for the network is no deadlock, though no other goroutine could end it.
 TEST(DeadlockTest, AWaitForTheNetworkIsNone) {
-  for (const int procs : AllInTurn({1, 4})) {
-    const ProcessResult r = RunProcess(
-        {"tests/accept_program", "accept"},
-        {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}, .limit = Shortened(absl::Seconds(2))});
-    EXPECT_TRUE(r.timed_out);
-    EXPECT_EQ(r.err, "");
+  for (const char* name : {"accept", "read"}) {
+    for (const int procs : AllInTurn({1, 4})) {
+      const ProcessResult r = RunProcess({"tests/accept_program", name},
+                                         {.env = {absl::StrCat("WEFTMAXPROCS=", procs)},
+                                          .limit = absl::Milliseconds(Rounds(1000, 200))});
+      EXPECT_TRUE(r.timed_out) << name << ": " << r.exit_status;
+      EXPECT_EQ(r.err, "");
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <limits>
@@ -282,53 +283,62 @@ TEST_P(TimerConformance, TM10_ExtremeDurations) {
 static_assert(!std::is_default_constructible_v<Timer>, "TM-11");
 
 // A timer through all that can happen to it, a hundred of them in any order: what Start and Stop
-// say is right at every step, and the last one fires soon.
+// say is right at every step. Returns how long the last firing took at most.
+absl::Duration DriveTimers() {
+  struct Driven {
+    Alarm alarm;
+    int step = 0;
+    Instant last_start;
+  };
+  std::vector<std::unique_ptr<Driven>> timers;
+  for (int i = 0; i < 100; ++i) timers.push_back(std::make_unique<Driven>());
+  std::mt19937 random(14);
+  absl::Duration longest;
+  while (!timers.empty()) {
+    const size_t at = random() % timers.size();
+    Driven& t = *timers[at];
+    switch (t.step++) {
+      case 0:
+        EXPECT_FALSE(t.alarm.Reset(absl::ZeroDuration()));
+        break;
+      case 1:
+        t.alarm.Wait(1);
+        break;
+      case 2:
+        EXPECT_FALSE(t.alarm.Reset(absl::Minutes(1))) << "it has fired";
+        break;
+      case 4:
+        EXPECT_FALSE(t.alarm.Reset(absl::Minutes(3))) << "it was stopped";
+        break;
+      case 6:
+        EXPECT_FALSE(t.alarm.Reset(absl::Minutes(2))) << "it was stopped";
+        break;
+      case 3:
+      case 5:
+      case 7:
+        EXPECT_TRUE(t.alarm.Stop()) << "it is minutes away";
+        break;
+      case 8:
+        t.last_start = Instant::Now();
+        EXPECT_FALSE(t.alarm.Reset(absl::ZeroDuration())) << "it was stopped";
+        break;
+      case 9:
+        t.alarm.Wait(2);
+        longest = std::max(longest, Instant::Now() - t.last_start);
+        break;
+      default:
+        EXPECT_EQ(t.alarm.fired(), 2);
+        timers.erase(timers.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+  }
+  return longest;
+}
+
 TEST_P(TimerConformance, TM14_StartAndStopSayWhatWas) {
   Run([] {
-    struct Driven {
-      Alarm alarm;
-      int step = 0;
-    };
-    std::vector<std::unique_ptr<Driven>> timers;
-    for (int i = 0; i < 100; ++i) timers.push_back(std::make_unique<Driven>());
-    std::mt19937 random(14);
-    while (!timers.empty()) {
-      const size_t at = random() % timers.size();
-      Driven& t = *timers[at];
-      switch (t.step++) {
-        case 0:
-          EXPECT_FALSE(t.alarm.Reset(absl::ZeroDuration()));
-          break;
-        case 1:
-          t.alarm.Wait(1);
-          break;
-        case 2:
-          EXPECT_FALSE(t.alarm.Reset(absl::Minutes(1))) << "it has fired";
-          break;
-        case 4:
-          EXPECT_FALSE(t.alarm.Reset(absl::Minutes(3))) << "it was stopped";
-          break;
-        case 6:
-          EXPECT_FALSE(t.alarm.Reset(absl::Minutes(2))) << "it was stopped";
-          break;
-        case 3:
-        case 5:
-        case 7:
-          EXPECT_TRUE(t.alarm.Stop()) << "it is minutes away";
-          break;
-        case 8:
-          EXPECT_FALSE(t.alarm.Reset(absl::ZeroDuration())) << "it was stopped";
-          break;
-        case 9: {
-          const Instant start = Instant::Now();
-          t.alarm.Wait(2);
-          EXPECT_LT(Instant::Now() - start, kGenerous);
-          break;
-        }
-        default:
-          EXPECT_EQ(t.alarm.fired(), 2);
-          timers.erase(timers.begin() + static_cast<std::ptrdiff_t>(at));
-      }
+    // On a busy machine one attempt may be late.
+    for (int attempt = 0; DriveTimers() > absl::Milliseconds(750); ++attempt) {
+      ASSERT_LT(attempt, 4) << "always late";
     }
   });
 }
