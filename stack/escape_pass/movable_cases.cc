@@ -297,9 +297,11 @@ CASE InSectionOfPragma() { HERE(); }
 #pragma clang section text = ""
 
 __attribute__((noinline, preserve_most)) void PreserveMost() { HERE(); }
-__attribute__((noinline, preserve_none)) void PreserveNone() { HERE(); }
 void CallsPreserveMost() { PreserveMost(); }
+#if __has_attribute(preserve_none)
+__attribute__((noinline, preserve_none)) void PreserveNone() { HERE(); }
 void CallsPreserveNone() { PreserveNone(); }
+#endif
 #endif
 
 }  // namespace
@@ -371,7 +373,9 @@ const MovableCase kMovableCases[] = {
     {"WithoutSafeStack", WithoutSafeStack, false},
     {"InSectionOfPragma", InSectionOfPragma, false},
     {"CallsPreserveMost", CallsPreserveMost, false},
+#if __has_attribute(preserve_none)
     {"CallsPreserveNone", CallsPreserveNone, false},
+#endif
 #endif
 };
 const size_t kMovableCaseCount = sizeof(kMovableCases) / sizeof(kMovableCases[0]);
