@@ -76,8 +76,8 @@ void PrintGoroutine(const G* g, int fd) {
   PrintGoroutineHeader(g, fd);
   if (status == GStatus::kRunning || status == GStatus::kSyscall) {
     Writer(fd).Text("\tgoroutine running on other thread; stack unavailable\n");
-  } else if (g->slot != nullptr) {
-    stack::PrintTrace(fd, g->context);
+  } else if (g->stack.home != nullptr) {
+    stack::PrintTrace(fd, g->stack.context, g->stack.block);
   }
   PrintCreator(g, fd);
   Writer(fd).Text("\n");

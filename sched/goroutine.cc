@@ -29,8 +29,6 @@ void WaitTimerFired(Timer& timer) {
   // supported, and both our compilers do.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
-  static_assert(WEFT_ASAN || WEFT_TSAN || offsetof(G, closure) == 128,
-                "what every switch touches is two cache lines");
   G* g = reinterpret_cast<G*>(reinterpret_cast<char*>(&timer) - offsetof(G, wait_timer));
 #pragma GCC diagnostic pop
   g->Unpark();
@@ -105,15 +103,14 @@ void AssignId(P* p, G* g) {
 void FinishGoroutine(M* m, G* g) {
   P* p = m->p.load(std::memory_order_relaxed);
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
-  stack::DestroyContext(g->context);
-  stack::Release(p->slots, g->slot);
-  g->slot = nullptr;
+  ReturnStacks(p, g);
   g->exceptions = ExceptionState();
   Count(p->goroutines.ended);
   PutG(p, g);
 }
 
 void QueueAtTail(M* m, G* g) {
+  LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // With one P there is nobody to wake for it.
   if (P* p = m->p.load(std::memory_order_relaxed); p != nullptr &&
@@ -162,7 +159,7 @@ ExceptionState* ThisThreadsExceptions() {
 }
 
 void GoroutineEntry(void* arg) {
-  G* g = static_cast<G*>(arg);
+  G* g = AsG(*static_cast<stack::Resident*>(arg));
   FinishFirstSwitch();
   LeaveRuntime();
   RunClosure(g);

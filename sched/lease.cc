@@ -53,6 +53,7 @@ bool FenceAllThreads() {
 
 // On the scheduler's stack: the goroutine has no P to run on.
 void QueueWithoutP(M* m, G* g) {
+  LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one
   // lock, so one of the two sees the other.
@@ -66,7 +67,8 @@ void QueueWithoutP(M* m, G* g) {
   if (p != nullptr) AcquireP(m, p);
 }
 
-void QueueGlobally(M*, G* g) {
+void QueueGlobally(M* m, G* g) {
+  LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   EnqueueGlobal(g);
 }

@@ -24,7 +24,8 @@ void Ready(G* g) {
   Enqueue(g, Place::kNext);
 }
 
-void FinishPark(M*, G* g) {
+void FinishPark(M* m, G* g) {
+  LeaveSlot(m, g);
   g->status.store(GStatus::kWaiting, std::memory_order_release);
   if (!WaiterProtocol::Publish(*g)) Ready(g);
 }

@@ -134,7 +134,7 @@ void ResizeProcs(int n) {
       p->free_g_count.store(0, std::memory_order_relaxed);
     }
     p->timers.MoveAllTo(sched.ps[0].load(std::memory_order_relaxed)->timers);
-    stack::Drain(p->slots);
+    DrainStacks(p);
     p->status.store(PStatus::kDead, std::memory_order_relaxed);
   }
   sched.p_count.store(n, std::memory_order_release);

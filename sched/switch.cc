@@ -7,9 +7,9 @@
 // The next goroutine is switched to directly where the choice is the plain one, the head of the
 // local queue: that saves the way over the scheduler's stack. Anything else (the timers' or the
 // global queue's turn, a stop, an empty queue) is left to the loop in proc.cc.
+#include <utility>
+
 #include "absl/base/attributes.h"
-#include "absl/strings/str_cat.h"
-#include "sched/fatal.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -17,17 +17,6 @@ namespace {
 
 constexpr uint32_t kTimerSwitches = 8;
 constexpr size_t kCacheLine = 64;
-
-// Gives the goroutine a stack for its first run.
-ABSL_ATTRIBUTE_NOINLINE void GiveStack(P* p, G* g) {
-  g->slot = stack::Acquire(p->slots, g->stack_class);
-  if (g->slot == nullptr) [[unlikely]] {
-    Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
-  }
-  const stack::Slot& slot = *g->slot;
-  stack::MakeContext(g->context, slot.lo, slot.hi, slot.pinned_lo, slot.pinned_hi,
-                     stack::GuardFor(slot), GoroutineEntry, g);
-}
 
 // The goroutines at the head of the queue run next, and when many take turns, each one's memory has
 // been out of the cache since its last turn. What they need comes while the one before them runs.
@@ -40,14 +29,17 @@ __attribute__((no_sanitize("thread"))) void PrefetchNext(const P* p) {
     __builtin_prefetch(address, /*rw=*/1);
     __builtin_prefetch(static_cast<const char*>(address) + kCacheLine, /*rw=*/1);
   };
-  // The registers that it saved and the frame above them, or what it starts with.
-  prefetch(soon[0]->slot != nullptr ? soon[0]->context.sp : &soon[0]->closure);
+  // The registers that it saved and the frame above them, wherever they are, or what it starts
+  // with.
+  const stack::Resident& stack = soon[0]->stack;
+  prefetch(stack.home == nullptr    ? &soon[0]->closure
+           : stack.block != nullptr ? stack.block
+                                    : stack.context.sp);
   prefetch(soon[1]);
 }
 
-// Makes `g` the goroutine of this thread; the switch itself is next.
+// Makes `g`, which has its slot, the goroutine of this thread; the switch itself is next.
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Arrive(M* m, P* p, G* g, bool inherits_slice) {
-  if (g->slot == nullptr) GiveStack(p, g);
   g->m.store(m, std::memory_order_relaxed);
   const bool blocking = g->blocking_sections > 0;
   g->status.store(blocking ? GStatus::kSyscall : GStatus::kRunning, std::memory_order_relaxed);
@@ -96,6 +88,22 @@ G* DirectNext(P* p, bool* inherits_slice) {
   return p->run_queue.Take(inherits_slice, Sharing());
 }
 
+// The same, with its slot; `g` is the goroutine that calls. One whose home is the slot of `g` has
+// to wait until that is left, and so is left to the loop: it could move, but need not.
+G* DirectNextInSlot(M* m, G* g, P* p, bool* inherits_slice) {
+  G* next = DirectNext(p, inherits_slice);
+  while (next != nullptr) {
+    if (stack::kMayMove && next->stack.home == g->stack.home) [[unlikely]] {
+      m->next_after_scheduler = next;
+      m->next_inherits_slice = *inherits_slice;
+      return nullptr;
+    }
+    if (BringToSlot(p, next)) break;
+    next = DirectNext(p, inherits_slice);
+  }
+  return next;
+}
+
 // First thing on the stack that was switched to. The thread is another one than before the switch,
 // perhaps, so nothing from before may be used.
 void FinishSwitch() {
@@ -116,14 +124,14 @@ void SwitchAway(void (*after)(M*, G*)) {
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
   bool inherits_slice;
-  G* next = DirectNext(p, &inherits_slice);
+  G* next = DirectNextInSlot(m, g, p, &inherits_slice);
   Leave(m, g, after);
   if (next != nullptr) {
     Arrive(m, p, next, inherits_slice);
-    stack::Switch(g->context, next->context);
+    stack::Switch(g->stack.context, next->stack.context);
   } else {
     ArriveAtScheduler(m);
-    stack::Switch(g->context, m->context);
+    stack::Switch(g->stack.context, m->context);
   }
   FinishSwitch();
   Resume();
@@ -134,21 +142,27 @@ void SwitchAwayForGood(void (*after)(M*, G*)) {
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
   bool inherits_slice;
-  G* next = DirectNext(p, &inherits_slice);
+  G* next = DirectNextInSlot(m, g, p, &inherits_slice);
   Leave(m, g, after);
   if (next != nullptr) {
     Arrive(m, p, next, inherits_slice);
-    stack::SwitchFinal(g->context, next->context);
+    stack::SwitchFinal(g->stack.context, next->stack.context);
   }
   ArriveAtScheduler(m);
-  stack::SwitchFinal(g->context, m->context);
+  stack::SwitchFinal(g->stack.context, m->context);
 }
 
 void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
-  Arrive(m, m->p.load(std::memory_order_relaxed), g, inherits_slice);
-  m->after_switch = [](M*, G*) {};
-  stack::Switch(m->context, g->context);
-  FinishSwitch();
+  while (g != nullptr) {
+    P* p = m->p.load(std::memory_order_relaxed);
+    if (!BringToSlot(p, g)) return;
+    Arrive(m, p, g, inherits_slice);
+    m->after_switch = [](M*, G*) {};
+    stack::Switch(m->context, g->stack.context);
+    FinishSwitch();
+    g = std::exchange(m->next_after_scheduler, nullptr);
+    inherits_slice = m->next_inherits_slice;
+  }
 }
 
 void FinishFirstSwitch() {

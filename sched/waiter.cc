@@ -81,7 +81,8 @@ pthread_key_t DetachKey() {
   return key;
 }
 
-bool ThreadParkUntil(Waiter* self, Instant deadline) {
+// Not inlined, or a goroutine's wait would have its locals on the pinned stack.
+__attribute__((noinline)) bool ThreadParkUntil(Waiter* self, Instant deadline) {
   if (WaiterProtocol::TakeToken(*self)) return true;
   if (deadline <= Instant::Now()) return false;
   if (!WaiterProtocol::Publish(*self)) return true;

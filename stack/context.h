@@ -39,8 +39,6 @@ struct Context {
   // The stack made for this context, both null for a thread's own: [stack_lo, stack_hi).
   void* stack_lo = nullptr;
   void* stack_hi = nullptr;
-  // Where the bytes [sp, stack_hi) are while the context rests (rest.h); null: in their place.
-  void* block = nullptr;
 #if WEFT_ASAN
   const void* asan_stack_lo = nullptr;
   size_t asan_stack_size = 0;

@@ -13,15 +13,16 @@ namespace {
 
 // Two contexts that alternate, as a goroutine and its thread's scheduler do.
 struct Pair {
-  explicit Pair(SlotCache& cache) : slot(Acquire(cache, DefaultSizeClass())) {
-    MakeContext(task, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi, GuardFor(*slot), Run,
-                this);
+  explicit Pair(SlotCache& cache)
+      : slot(Acquire(cache, DefaultSizeClass())), pinned(AcquirePinned(cache)) {
+    MakeContext(task, *slot, pinned, Run, this);
   }
   static void Run(void* arg) {
     auto* pair = static_cast<Pair*>(arg);
     for (;;) Switch(pair->task, pair->thread);
   }
   Slot* slot;
+  Slot* pinned;
   Context thread;
   Context task;
 };
@@ -34,6 +35,7 @@ void BM_Switch(benchmark::State& state) {
   }
   state.SetItemsProcessed(2 * state.iterations());
   Release(cache, pair.slot);
+  ReleasePinned(cache, pair.pinned);
 }
 BENCHMARK(BM_Switch);
 
@@ -47,6 +49,7 @@ void BM_SwitchHeldFpControl(benchmark::State& state) {
   }
   state.SetItemsProcessed(2 * state.iterations());
   Release(cache, pair.slot);
+  ReleasePinned(cache, pair.pinned);
 }
 BENCHMARK(BM_SwitchHeldFpControl);
 
@@ -61,6 +64,7 @@ void BM_SwitchOtherRounding(benchmark::State& state) {
   fesetround(FE_TONEAREST);
   state.SetItemsProcessed(2 * state.iterations());
   Release(cache, pair.slot);
+  ReleasePinned(cache, pair.pinned);
 }
 BENCHMARK(BM_SwitchOtherRounding);
 
@@ -76,7 +80,10 @@ void BM_SwitchAmong(benchmark::State& state) {
     if (++next == ring.size()) next = 0;
   }
   state.SetItemsProcessed(2 * state.iterations());
-  for (auto& pair : ring) Release(cache, pair->slot);
+  for (auto& pair : ring) {
+    Release(cache, pair->slot);
+    ReleasePinned(cache, pair->pinned);
+  }
 }
 BENCHMARK(BM_SwitchAmong)->Arg(2)->Arg(10)->Arg(100)->Arg(1000)->Arg(10000);
 
@@ -87,11 +94,11 @@ void BM_MakeAndFinish(benchmark::State& state) {
   static Context task;
   for (auto _ : state) {
     Slot* slot = Acquire(cache, DefaultSizeClass());
-    MakeContext(
-        task, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi, GuardFor(*slot),
-        [](void*) { SwitchFinal(task, thread); }, nullptr);
+    Slot* pinned = AcquirePinned(cache);
+    MakeContext(task, *slot, pinned, [](void*) { SwitchFinal(task, thread); }, nullptr);
     Switch(thread, task);
     Release(cache, slot);
+    ReleasePinned(cache, pinned);
   }
 }
 BENCHMARK(BM_MakeAndFinish);

@@ -56,7 +56,7 @@ Range PointerRange(uintptr_t sp, uintptr_t hi) { return {sp - kStaleBytes, hi - 
 
 }  // namespace
 
-StackSurvey SurveyStack(const Context& context, const void* pinned_lo, const void* pinned_hi) {
+StackSurvey SurveyStack(const Context& context) {
   StackSurvey survey;
   const auto sp = reinterpret_cast<uintptr_t>(context.sp);
   const auto hi = reinterpret_cast<uintptr_t>(context.stack_hi);
@@ -65,19 +65,13 @@ StackSurvey SurveyStack(const Context& context, const void* pinned_lo, const voi
 
   const Range stack = PointerRange(sp, hi);
   const Range unit = {hi - 5 * kGiB / 2, 4 * kGiB - 1};
-  const Range pinned = {reinterpret_cast<uintptr_t>(pinned_lo),
-                        static_cast<uint64_t>(static_cast<const char*>(pinned_hi) -
-                                              static_cast<const char*>(pinned_lo))};
   // No early way out: nearly always there is none, and so the loop is vectorized.
   bool doubtful = false;
-  bool to_pinned = false;
   for (const auto* word = static_cast<const uintptr_t*>(context.sp);
        word < static_cast<const uintptr_t*>(context.stack_hi); ++word) {
     doubtful |= unit.Has(*word) && !stack.Has(*word);
-    to_pinned |= pinned.Has(*word);
   }
   if (doubtful) survey.movability = Movability::kDoubtfulWord;
-  survey.points_to_pinned = to_pinned;
   return survey;
 }
 
@@ -85,6 +79,12 @@ void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack
   const Range stack = PointerRange(sp, stack_hi);
   for (size_t i = 0; i < count; ++i) {
     if (stack.Has(words[i])) words[i] += static_cast<uintptr_t>(by);
+  }
+}
+
+void ReplacePinnedTop(uintptr_t* words, size_t count, uintptr_t top, uintptr_t new_top) {
+  for (size_t i = 0; i < count; ++i) {
+    if (words[i] == top) words[i] = new_top;
   }
 }
 

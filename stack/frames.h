@@ -42,22 +42,24 @@ enum class Movability : uint8_t {
 struct StackSurvey {
   Movability movability = Movability::kMovable;
   size_t frames = 0;
-  // Whether a word on the stack may point to the pinned stack: even one with nothing on it, a
-  // function may be about to reset the pinned pointer to what it was.
-  bool points_to_pinned = false;
 };
 
 // How far below the used part words are taken for pointers to it.
 inline constexpr size_t kStaleBytes = 64 * 1024;
 
 // Looks through a made context that is not running and whose bytes are in place, on a stack that
-// has 1.5 GiB of address space above its top, and below that 2.5 GiB, to itself. [pinned_lo,
-// pinned_hi] is its pinned stack. About 1 ns for each frame and each two words.
-StackSurvey SurveyStack(const Context& context, const void* pinned_lo, const void* pinned_hi);
+// has 1.5 GiB of address space above its top, and below that 2.5 GiB, to itself. About 1 ns for
+// each frame and each two words.
+StackSurvey SurveyStack(const Context& context);
 
 // Adds `by` to those of the `count` words, copied from [sp, stack_hi) of a stack that was found
 // movable, which point into that stack.
 void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi, ptrdiff_t by);
+
+// For a stack that had nothing on its pinned stack, and gets another one. The only words that
+// matter are those that functions will reset the pinned pointer to, all of them equal to its top,
+// as nothing is on it: functions that may catch an exception, for one, note the pointer.
+void ReplacePinnedTop(uintptr_t* words, size_t count, uintptr_t top, uintptr_t new_top);
 
 }  // namespace weft::stack
 

@@ -16,15 +16,15 @@ struct Paused {
   using Body = void (*)(Paused&);
 
   explicit Paused(Body b, intptr_t n = 0)
-      : body(b), number(n), slot(Acquire(cache, DefaultSizeClass())) {
-    MakeContext(own, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi, GuardFor(*slot), Run,
-                this);
+      : body(b), number(n), slot(Acquire(cache, DefaultSizeClass())), pinned(AcquirePinned(cache)) {
+    MakeContext(own, *slot, pinned, Run, this);
     Switch(thread, own);
   }
   ~Paused() {
     while (!done) Switch(thread, own);
     DestroyContext(own);
     Release(cache, slot);
+    ReleasePinned(cache, pinned);
   }
   static void Run(void* arg) {
     auto* self = static_cast<Paused*>(arg);
@@ -33,12 +33,13 @@ struct Paused {
     SwitchFinal(self->own, self->thread);
   }
   void Pause() { Switch(own, thread); }
-  StackSurvey Survey() const { return SurveyStack(own, slot->pinned_lo, slot->pinned_hi); }
+  StackSurvey Survey() const { return SurveyStack(own); }
 
   Body body;
   intptr_t number;
   SlotCache cache;
   Slot* slot;
+  Slot* pinned;
   bool done = false;
   Context own;
   Context thread;
@@ -127,15 +128,6 @@ TEST_F(FramesTest, WordsNearTheStackButNotInItAreDoubtful) {
   }
 }
 
-void PauseWithPinnedTop(Paused& self) {
-  PauseWith(self, reinterpret_cast<uintptr_t>(self.slot->pinned_hi));
-}
-
-TEST_F(FramesTest, PointersToThePinnedStackAreSeen) {
-  EXPECT_FALSE(Paused(JustPause).Survey().points_to_pinned);
-  EXPECT_TRUE(Paused(PauseWithPinnedTop).Survey().points_to_pinned);
-}
-
 TEST_F(FramesTest, BrokenChainIsNotMovable) {
   const Paused paused(PauseBelowNumber, 3);
   auto* saved = static_cast<SavedRegisters*>(paused.own.sp);
@@ -159,6 +151,12 @@ TEST(ShiftPointersTest, ShiftsPointersIntoTheStackAndNothingElse) {
   for (const size_t pointer : {0, 1, 2, 3, 9}) expected[pointer] += static_cast<uintptr_t>(kBy);
   ShiftPointers(words.data(), words.size(), kSp, kHi, kBy);
   EXPECT_EQ(words, expected);
+}
+
+TEST(ShiftPointersTest, ReplacesThePinnedTopAndNothingElse) {
+  std::vector<uintptr_t> words = {0x5000, 0x4ff8, 0x5001, 0, 0x5000};
+  ReplacePinnedTop(words.data(), words.size(), 0x5000, 0x9000);
+  EXPECT_EQ(words, (std::vector<uintptr_t>{0x9000, 0x4ff8, 0x5001, 0, 0x9000}));
 }
 
 }  // namespace

@@ -106,6 +106,14 @@ bool OnGoroutine(const Slot* slot, uintptr_t sp) {
          sp < reinterpret_cast<uintptr_t>(context->stack_hi);
 }
 
+// That of the context that this thread runs: its pointer was on it, or at its top, when it was last
+// switched to.
+const Slot* CurrentPinnedStack() {
+  const Context* context = weft_current_context;
+  if (context == nullptr || context->pinned == nullptr) return nullptr;
+  return FindSlot(static_cast<const char*>(context->pinned) - 1);
+}
+
 }  // namespace
 
 extern "C" {
@@ -120,15 +128,15 @@ void weft_fault_handler(int signal, siginfo_t* info, void* context) {
   // An overflow is a fault in a gap of the very slot on which the thread was running: another one's
   // gap is reached by a stray pointer only.
   if (slot != nullptr && info->si_code > 0 && FindSlot(info->si_addr) == slot) {
-    const SlotPart part = PartOf(*slot, info->si_addr);
-    if (part == SlotPart::kGuard) {
+    if (PartOf(*slot, info->si_addr) == SlotPart::kGuard) {
       ReportOverflow("stack", LimitOf(*slot), at.sp, slot->lo, slot->hi, at, 0);
     }
-    if (part == SlotPart::kPinnedGuard) {
-      ReportOverflow("pinned stack", static_cast<size_t>(slot->pinned_hi - slot->pinned_lo),
-                     reinterpret_cast<uintptr_t>(info->si_addr), slot->pinned_lo, slot->pinned_hi,
-                     at, 0);
-    }
+  }
+  if (const Slot* pinned = CurrentPinnedStack();
+      pinned != nullptr && info->si_code > 0 && FindSlot(info->si_addr) == pinned &&
+      PartOf(*pinned, info->si_addr) == SlotPart::kGuard) {
+    ReportOverflow("pinned stack", static_cast<size_t>(pinned->hi - pinned->lo),
+                   reinterpret_cast<uintptr_t>(info->si_addr), pinned->lo, pinned->hi, at, 0);
   }
 
   const struct sigaction& previous = signal == SIGBUS ? previous_bus : previous_segv;

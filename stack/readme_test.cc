@@ -30,13 +30,14 @@ int SumOfSquares() {
   if (slot == nullptr) return -1;  // weft::stack::WhyNoSlot() says why
 
   Numbers numbers;
-  weft::stack::MakeContext(numbers.own, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi,
-                           weft::stack::GuardFor(*slot), Numbers::Run, &numbers);
+  weft::stack::Slot* pinned = weft::stack::AcquirePinned(cache);  // null where the mode has none
+  weft::stack::MakeContext(numbers.own, *slot, pinned, Numbers::Run, &numbers);
   int sum = 0;
   for (int n = numbers.Next(); n >= 0; n = numbers.Next()) sum += n;
 
   weft::stack::DestroyContext(numbers.own);
   weft::stack::Release(cache, slot);
+  weft::stack::ReleasePinned(cache, pinned);
   return sum;
 }
 // End of the example.

@@ -72,7 +72,10 @@ struct Resident {
   Context context;
   // Null until the first run and after the end. Written by who has the slot it is changed to.
   Slot* home = nullptr;
-  Slot* pinned = nullptr;  // the Mover's
+  // The Mover's: where the bytes [context.sp, context.stack_hi) are while they are not in their
+  // place, and the pinned stack.
+  void* block = nullptr;
+  Slot* pinned = nullptr;
   std::atomic<RestState> rest{RestState::kHot};
 };
 
@@ -171,6 +174,11 @@ class Residence {
       return;
     }
     // Release: the next to have the slot acquires the bytes with it.
+    LeaveAlone(resident);
+  }
+
+  // The same where there is no P: it stays for now.
+  static void LeaveAlone(Resident& resident) {
     resident.home->owner.store(Resides(resident), std::memory_order_release);
   }
 

@@ -1,6 +1,7 @@
 #include "stack/rest.h"
 
 #include <cstring>
+#include <mutex>
 
 #include "stack/frames.h"
 #include "stack/mode.h"
@@ -27,6 +28,14 @@ size_t UsedBytes(const Context& context) {
   return static_cast<size_t>(static_cast<char*>(context.stack_hi) - static_cast<char*>(context.sp));
 }
 
+// Of all movers; the counts of those that are gone are added up in `past`.
+struct Movers {
+  std::mutex lock;
+  StackMover* first = nullptr;
+  RestStats past;
+};
+constinit Movers movers;
+
 void Poison(void* memory, size_t bytes) {
   if (poison.load(std::memory_order_relaxed)) [[unlikely]]
     std::memset(memory, kPoison, bytes);
@@ -36,15 +45,28 @@ void Poison(void* memory, size_t bytes) {
 
 void PoisonLeftStacks() { poison.store(true, std::memory_order_relaxed); }
 
+StackMover::StackMover(SlotCache& slots, Entry entry, RestPolicy policy, size_t budget)
+    : slots_(slots), entry_(entry), residence_(*this, policy, budget) {
+  std::lock_guard<std::mutex> hold(movers.lock);
+  next_ = movers.first;
+  if (next_ != nullptr) next_->previous_ = this;
+  movers.first = this;
+}
+
+StackMover::~StackMover() {
+  std::lock_guard<std::mutex> hold(movers.lock);
+  AddTo(movers.past);
+  (previous_ != nullptr ? previous_->next_ : movers.first) = next_;
+  if (next_ != nullptr) next_->previous_ = previous_;
+}
+
 bool StackMover::CopyOut(Resident& resident) {
   Context& context = resident.context;
   const size_t used = UsedBytes(context);
   if (used > kMostRestBytes) return Refuse(counts_.too_large);
   if (!MayRest(resident)) return Refuse(counts_.held);
 
-  const Slot& pinned = *resident.pinned;
-  const StackSurvey survey = SurveyStack(context, pinned.lo, pinned.hi);
-  switch (survey.movability) {
+  switch (SurveyStack(context).movability) {
     case Movability::kMovable:
       break;
     case Movability::kForeignFrame:
@@ -59,9 +81,9 @@ bool StackMover::CopyOut(Resident& resident) {
   if (block == nullptr) return Refuse(counts_.no_memory);
   std::memcpy(block, context.sp, used);
   Poison(context.sp, used);
-  context.block = block;
+  resident.block = block;
   Add(counts_.bytes_rested, used);
-  if (context.pinned == pinned.hi && !survey.points_to_pinned) {
+  if (context.pinned == resident.pinned->hi) {
     Release(slots_, resident.pinned);
     resident.pinned = nullptr;
     Add(counts_.pinned_returned, 1);
@@ -71,10 +93,11 @@ bool StackMover::CopyOut(Resident& resident) {
 
 bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Context& context = resident.context;
+  bool other_pinned = false;
   if (resident.pinned == nullptr) {
     resident.pinned = Acquire(slots_, SizeClass::kPinned);
     if (resident.pinned == nullptr) return false;
-    context.pinned = resident.pinned->hi;
+    other_pinned = resident.pinned->hi != context.pinned;
   }
 
   const size_t used = UsedBytes(context);
@@ -82,7 +105,12 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   const auto hi = reinterpret_cast<uintptr_t>(context.stack_hi);
   const auto by = static_cast<ptrdiff_t>(reinterpret_cast<uintptr_t>(slot.hi) - hi);
   auto* words = reinterpret_cast<uintptr_t*>(slot.hi - used);
-  std::memcpy(words, context.block, used);
+  std::memcpy(words, resident.block, used);
+  if (other_pinned) {
+    ReplacePinnedTop(words, used / sizeof *words, reinterpret_cast<uintptr_t>(context.pinned),
+                     reinterpret_cast<uintptr_t>(resident.pinned->hi));
+    context.pinned = resident.pinned->hi;
+  }
   if (by != 0) {
     // Tops are at page boundaries, so frames that align themselves find the alignment that they
     // made.
@@ -93,9 +121,9 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
     Add(counts_.moves, 1);
   }
   context.guard = GuardFor(slot);
-  Poison(context.block, used);
-  blocks_.Free(context.block, used);
-  context.block = nullptr;
+  Poison(resident.block, used);
+  blocks_.Free(resident.block, used);
+  resident.block = nullptr;
   resident.home = &slot;
   return true;
 }
@@ -103,15 +131,47 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
 bool StackMover::Begin(Resident& resident, Slot& slot) {
   resident.pinned = Acquire(slots_, SizeClass::kPinned);
   if (resident.pinned == nullptr) return false;
-  MakeContext(resident.context, slot.lo, slot.hi, resident.pinned->lo, resident.pinned->hi,
-              GuardFor(slot), entry_, &resident);
+  MakeContext(resident.context, slot, resident.pinned, entry_, &resident);
   resident.home = &slot;
   return true;
 }
 
 void StackMover::End(Resident& resident) {
+  residence_.End(resident);
   Release(slots_, resident.pinned);
   resident.pinned = nullptr;
+}
+
+void StackMover::Drain() {
+  residence_.Drain();
+  blocks_.Drain();
+}
+
+void StackMover::AddTo(RestStats& stats) const {
+  const auto add = [](uint64_t& sum, const std::atomic<uint64_t>& count) {
+    sum += count.load(std::memory_order_relaxed);
+  };
+  const Residence::Counts& residence = residence_.counts();
+  add(stats.rests, residence.rests);
+  add(stats.wakes_at_home, residence.wakes_at_home);
+  add(stats.left_to_copier, residence.left_to_copier);
+  add(stats.bytes_rested, counts_.bytes_rested);
+  add(stats.moves, counts_.moves);
+  add(stats.pinned_returned, counts_.pinned_returned);
+  add(stats.kept_foreign_frame, counts_.foreign_frame);
+  add(stats.kept_broken_chain, counts_.broken_chain);
+  add(stats.kept_doubtful_word, counts_.doubtful_word);
+  add(stats.kept_too_large, counts_.too_large);
+  add(stats.kept_held, counts_.held);
+  add(stats.kept_no_memory, counts_.no_memory);
+}
+
+RestStats GetRestStats() {
+  std::lock_guard<std::mutex> hold(movers.lock);
+  RestStats stats = movers.past;
+  for (const StackMover* m = movers.first; m != nullptr; m = m->next_) m->AddTo(stats);
+  stats.block_bytes = internal::SlabBytes();
+  return stats;
 }
 
 }  // namespace weft::stack

@@ -28,24 +28,34 @@ inline constexpr size_t kMostRestBytes = 32 * 1024;
 // Fills the memory that a stack has left with a pattern, from now on: for tests.
 void PoisonLeftStacks();
 
-// A P's means to have residents rest and wake. Not thread-safe: for the holder of the P.
+// What has become of stacks that left their slots, or did not. Sums over all Ps since the start.
+struct RestStats {
+  uint64_t rests = 0;            // copied out
+  uint64_t bytes_rested = 0;     // by these
+  uint64_t wakes_at_home = 0;    // copied in where they came from
+  uint64_t moves = 0;            // or to another slot
+  uint64_t left_to_copier = 0;   // had to wait for the end of a copy
+  uint64_t pinned_returned = 0;  // pinned stacks with nothing on them
+  // Stayed in their slots, though these were wanted, because of
+  uint64_t kept_foreign_frame = 0;
+  uint64_t kept_broken_chain = 0;
+  uint64_t kept_doubtful_word = 0;
+  uint64_t kept_too_large = 0;
+  uint64_t kept_held = 0;  // exceptions under way
+  uint64_t kept_no_memory = 0;
+  // Memory for stacks at rest, now.
+  uint64_t block_bytes = 0;
+};
+RestStats GetRestStats();
+
+// A P's residence and its means to have residents rest and wake. Not thread-safe: for the holder of
+// the P.
 class StackMover : public Mover {
  public:
-  // Why residents stayed, and what was moved.
-  struct Counts {
-    std::atomic<uint64_t> bytes_rested{0};  // of all rests so far
-    std::atomic<uint64_t> moves{0};         // to another slot
-    std::atomic<uint64_t> pinned_returned{0};
-    std::atomic<uint64_t> foreign_frame{0};
-    std::atomic<uint64_t> broken_chain{0};
-    std::atomic<uint64_t> doubtful_word{0};
-    std::atomic<uint64_t> too_large{0};
-    std::atomic<uint64_t> held{0};  // their owner said so
-    std::atomic<uint64_t> no_memory{0};
-  };
-
   // Residents begin with entry(resident). Slots come from `slots` and go there.
-  StackMover(SlotCache& slots, Entry entry) : slots_(slots), entry_(entry) {}
+  StackMover(SlotCache& slots, Entry entry, RestPolicy policy, size_t budget);
+
+  Residence& residence() { return residence_; }
 
   bool CopyOut(Resident& resident) override;
   bool CopyIn(Resident& resident, Slot& slot) override;
@@ -54,24 +64,40 @@ class StackMover : public Mover {
   void GiveSlot(Slot& slot) override { Release(slots_, &slot); }
   bool IsRestPlace(const Slot& slot) const override { return slot.size_class == SizeClass::kLarge; }
 
-  // Gives back what a resident has besides its slot, once it has ended.
+  // Gives back the stacks of a resident that has ended.
   void End(Resident& resident);
 
-  // Gives the free blocks back, as when the P goes away.
-  void Drain() { blocks_.Drain(); }
-
-  const Counts& counts() const { return counts_; }
+  // As Residence::Drain(), and gives the free blocks back.
+  void Drain();
 
  protected:
-  ~StackMover() = default;
+  ~StackMover();
   // Whether its owner lets the resident rest: not one with an exception in flight, say.
   virtual bool MayRest(const Resident& resident) const = 0;
 
  private:
+  friend RestStats GetRestStats();
+  struct Counts {
+    std::atomic<uint64_t> bytes_rested{0};
+    std::atomic<uint64_t> moves{0};
+    std::atomic<uint64_t> pinned_returned{0};
+    std::atomic<uint64_t> foreign_frame{0};
+    std::atomic<uint64_t> broken_chain{0};
+    std::atomic<uint64_t> doubtful_word{0};
+    std::atomic<uint64_t> too_large{0};
+    std::atomic<uint64_t> held{0};
+    std::atomic<uint64_t> no_memory{0};
+  };
+
+  void AddTo(RestStats& stats) const;
+
   SlotCache& slots_;
   const Entry entry_;
   internal::BlockCache blocks_;
+  Residence residence_;
   Counts counts_;
+  StackMover* next_ = nullptr;
+  StackMover* previous_ = nullptr;
 };
 
 }  // namespace weft::stack

@@ -1,5 +1,6 @@
 #include "stack/rest.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -58,22 +59,21 @@ struct Queue {
 class Proc final : public StackMover {
  public:
   Proc(Queue& queue, RestPolicy policy, size_t budget)
-      : StackMover(slots_, RunFiber), queue_(queue), residence_(*this, policy, budget) {}
-  ~Proc() { residence_.Drain(); }
+      : StackMover(slots_, RunFiber, policy, budget), queue_(queue), before_(GetRestStats()) {}
+  ~Proc() { Drain(); }
 
   // Runs the fiber until it pauses or ends.
   Residence::Entry Resume(Fiber& fiber) {
-    const Residence::Entry entry = residence_.Enter(fiber);
+    const Residence::Entry entry = residence().Enter(fiber);
     if (entry != Residence::Entry::kRuns) return entry;
     fiber.thread = &thread_;
     Switch(thread_, fiber.context);
     if (!fiber.done) {
-      residence_.Leave(fiber);
+      residence().Leave(fiber);
       return entry;
     }
     DestroyContext(fiber.context);
-    residence_.End(fiber);
-    StackMover::End(fiber);
+    End(fiber);
     return entry;
   }
 
@@ -107,12 +107,15 @@ class Proc final : public StackMover {
     return !static_cast<const Fiber&>(resident).held;
   }
 
-  const Residence& residence() const { return residence_; }
+  // Since this was made; where it is the only one.
+  uint64_t Since(uint64_t RestStats::* count) const {
+    return GetRestStats().*count - before_.*count;
+  }
 
  private:
   Queue& queue_;
   SlotCache slots_;
-  Residence residence_;
+  RestStats before_;
   Context thread_;
 };
 
@@ -222,9 +225,9 @@ TEST_F(RestTest, StackComesHomeUnchanged) {
   }
   EXPECT_EQ(first.result, 1);
   EXPECT_EQ(second.result, 2);
-  EXPECT_GE(proc.residence().counts().wakes_at_home.load(), 40u);
-  EXPECT_EQ(proc.residence().counts().wakes_elsewhere.load(), 0u);
-  EXPECT_EQ(proc.counts().moves.load(), 0u);
+  EXPECT_GE(proc.Since(&RestStats::wakes_at_home), 40u);
+  EXPECT_EQ(proc.Since(&RestStats::moves), 0u);
+  EXPECT_EQ(proc.Since(&RestStats::moves), 0u);
 }
 
 TEST_F(RestTest, StackMovesAtEveryWake) {
@@ -236,7 +239,7 @@ TEST_F(RestTest, StackMovesAtEveryWake) {
       for (const auto& fiber : fibers) {
         if (fiber->done) continue;
         const Slot* home = fiber->home;
-        const bool rested = fiber->context.block != nullptr;
+        const bool rested = fiber->block != nullptr;
         ASSERT_EQ(proc.Resume(*fiber), Residence::Entry::kRuns);
         if (rested && !fiber->done) {
           EXPECT_NE(fiber->home, home);
@@ -245,9 +248,9 @@ TEST_F(RestTest, StackMovesAtEveryWake) {
       }
     }
     for (const auto& fiber : fibers) EXPECT_EQ(fiber->result, fiber->number);
-    EXPECT_GE(proc.counts().moves.load(), 20u);
-    EXPECT_EQ(proc.counts().doubtful_word.load(), 0u);
-    EXPECT_EQ(proc.counts().foreign_frame.load(), 0u);
+    EXPECT_GE(proc.Since(&RestStats::moves), 20u);
+    EXPECT_EQ(proc.Since(&RestStats::kept_doubtful_word), 0u);
+    EXPECT_EQ(proc.Since(&RestStats::kept_foreign_frame), 0u);
   }
 }
 
@@ -260,8 +263,8 @@ TEST_F(RestTest, ResidentThatIsHeldKeepsItsSlot) {
   Fiber other(Recurse, 2);
   while (!other.done) ASSERT_EQ(proc.Resume(other), Residence::Entry::kRuns);
   EXPECT_EQ(held.home, slot);
-  EXPECT_EQ(held.context.block, nullptr);
-  EXPECT_GE(proc.counts().held.load(), 1u);
+  EXPECT_EQ(held.block, nullptr);
+  EXPECT_GE(proc.Since(&RestStats::kept_held), 1u);
   while (!held.done) ASSERT_EQ(proc.Resume(held), Residence::Entry::kRuns);
   EXPECT_EQ(held.result, 1);
   EXPECT_EQ(other.result, 2);
@@ -284,8 +287,8 @@ TEST_F(RestTest, LargeStackKeepsItsSlot) {
   Proc proc(queue_, RestPolicy::kAlways, 1);
   Fiber fiber(PauseDeep, 1);
   ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
-  EXPECT_EQ(fiber.context.block, nullptr);
-  EXPECT_EQ(proc.counts().too_large.load(), 1u);
+  EXPECT_EQ(fiber.block, nullptr);
+  EXPECT_EQ(proc.Since(&RestStats::kept_too_large), 1u);
   ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
   EXPECT_EQ(fiber.result, 1);
 }
@@ -294,6 +297,42 @@ void JustPause(Fiber& fiber) {
   fiber.Pause();
   fiber.Pause();
   fiber.result = fiber.number;
+}
+
+// Notes the pinned pointer, to put it back where it catches.
+void CatchOnAnotherPinnedStack(Fiber& fiber) {
+  try {
+    fiber.Pause();
+    int64_t n = 0;
+    Add(&n, 1);
+    if (n == 1) throw fiber.number;
+  } catch (const int64_t& thrown) {
+    fiber.result = thrown;
+  }
+  int64_t sum = 0;
+  Add(&sum, 1);
+  fiber.Pause();
+  fiber.result += sum - 1;
+}
+
+TEST_F(RestTest, PinnedPointerIsResetOnTheNewPinnedStack) {
+  Proc proc(queue_, RestPolicy::kAlways, 2);
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  for (int64_t i = 1; i <= 20; ++i) {
+    fibers.push_back(
+        std::make_unique<Fiber>(i % 2 == 0 ? CatchOnAnotherPinnedStack : UsePinned, i));
+  }
+  for (int round = 0; round < 12; ++round) {
+    // Each time in the other order, so that pinned stacks go round.
+    std::reverse(fibers.begin(), fibers.end());
+    for (const auto& fiber : fibers) {
+      if (!fiber->done) ASSERT_EQ(proc.Resume(*fiber), Residence::Entry::kRuns);
+    }
+  }
+  for (const auto& fiber : fibers) {
+    EXPECT_TRUE(fiber->done);
+    EXPECT_EQ(fiber->result, fiber->number);
+  }
 }
 
 TEST_F(RestTest, PinnedStackIsReturnedWhileNothingIsOnIt) {
@@ -328,23 +367,21 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
       queue_.Push(fibers.back().get());
     }
     std::atomic<int> unfinished{kFibers};
-    std::atomic<uint64_t> moves{0};
-    std::atomic<uint64_t> homes{0};
+    const RestStats before = GetRestStats();
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&] {
         Proc proc(queue_, policy, 2);
         proc.Run(unfinished);
-        moves += proc.counts().moves.load();
-        homes += proc.residence().counts().wakes_at_home.load();
       });
     }
     for (std::thread& thread : threads) thread.join();
     for (const auto& fiber : fibers) ASSERT_EQ(fiber->result, fiber->number);
+    const RestStats after = GetRestStats();
     if (policy == RestPolicy::kAlways) {
-      EXPECT_GT(moves.load(), 10'000u);
+      EXPECT_GT(after.moves - before.moves, 10'000u);
     } else {
-      EXPECT_GT(homes.load(), 10'000u);
+      EXPECT_GT(after.wakes_at_home - before.wakes_at_home, 10'000u);
     }
   }
 }

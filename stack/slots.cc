@@ -56,11 +56,10 @@ constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
                                .wanted = GuardMethod::kMprotect};
 
 // Nothing checks a pinned stack's pointer, so the gap below must be wider than a frame: the build
-// refuses frames above 256 KiB. Large slots, of which there are few, get a megabyte, which leaves
-// something for alloca too (9 us for each new slot, and 2.5 KiB of page tables); the others, of
-// which there may be very many, the necessary. Markers, as these mappings would be too many.
-constexpr Shape kLargePinned = Dense(256 * kKiB, kMiB + 4 * kKiB);
-constexpr Shape kDensePinned = Dense(64 * kKiB, 260 * kKiB);
+// refuses frames above 256 KiB. A wider one would leave something for alloca too, but markers take
+// 36 ns and 8 bytes of page tables a page, and there may be a million of these: too many for
+// mappings of their own.
+constexpr Shape kPinnedShape = Dense(256 * kKiB, 260 * kKiB);
 
 constexpr std::array<Shape, kSizeClasses> kShapes = {
     Dense(64 * kKiB, kDenseGap),
@@ -69,7 +68,7 @@ constexpr std::array<Shape, kSizeClasses> kShapes = {
     Dense(8 * kMiB, kDenseGap),
     Dense(64 * kMiB, kDenseGap),
     kLargeShape,
-    kLargePinned,
+    kPinnedShape,
 };
 
 // Where a goroutine goes when there is no large slot: a quarter of it is the margin, and it cannot
@@ -140,16 +139,13 @@ struct Central {
     FreeList warm;
     FreeList trimmed;
     size_t made = 0;
-    // A slot that got one of its stacks and not the other: the first to be completed next time.
-    Slot* unfinished = nullptr;
+    Slot* unfinished = nullptr;  // a descriptor without a stack
   };
 
   std::mutex lock;
   std::array<Class, kSizeClasses> classes = {
       Class(kShapes[0]), Class(kShapes[1]), Class(kShapes[2]), Class(kShapes[3]),
       Class(kShapes[4]), Class(kShapes[5]), Class(kShapes[6])};
-  Arena large_pinned{kLargePinned};
-  Arena dense_pinned{kDensePinned};
   SlotCache* caches = nullptr;
 
   // Memory for descriptors: a piece of a mapping, as malloc may be anybody's.
@@ -186,23 +182,14 @@ Slot* Central::NewDescriptor() {
 
 Slot* Central::NewSlot(SizeClass size_class) {
   Class& c = classes[Index(size_class)];
+  // One that got no stack the last time is the first to get one.
   if (c.unfinished == nullptr) c.unfinished = NewDescriptor();
   Slot* slot = c.unfinished;
-  if (slot == nullptr) return nullptr;
+  Piece stack;
+  if (slot == nullptr || !c.arena.Make(slot, stack)) return nullptr;
   slot->size_class = size_class;
-  if (slot->lo == nullptr) {
-    Piece stack;
-    if (!c.arena.Make(slot, stack)) return nullptr;
-    slot->lo = stack.lo;
-    slot->hi = stack.hi;
-  }
-  if (kHasPinnedStack && size_class != SizeClass::kPinned) {
-    Piece pinned;
-    Arena& arena = size_class == SizeClass::kLarge ? large_pinned : dense_pinned;
-    if (!arena.Make(slot, pinned)) return nullptr;
-    slot->pinned_lo = pinned.lo;
-    slot->pinned_hi = pinned.hi;
-  }
+  slot->lo = stack.lo;
+  slot->hi = stack.hi;
   c.unfinished = nullptr;
   ++c.made;
   return slot;
@@ -342,10 +329,17 @@ size_t TrimIdle(absl::Duration idle_for) {
         if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > since) break;
         slot = c.warm.PopOldest();
       }
-      madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
-      if (slot->pinned_lo != nullptr) {
-        madvise(slot->pinned_lo, slot->pinned_hi - slot->pinned_lo, MADV_DONTNEED);
+      // A free slot may be somebody's home, who comes back to it (residence.h): not now.
+      uint64_t owner = Slot::kFree;
+      if (!slot->owner.compare_exchange_strong(owner, Slot::kTrimming, std::memory_order_acquire,
+                                               std::memory_order_relaxed)) {
+        std::lock_guard<std::mutex> hold(central.lock);
+        slot->freed_at = absl::Now();
+        c.warm.PushNewest(slot);
+        continue;
       }
+      madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
+      slot->owner.store(Slot::kFree, std::memory_order_release);
       std::lock_guard<std::mutex> hold(central.lock);
       c.trimmed.PushNewest(slot);
       ++trimmed;
@@ -358,12 +352,7 @@ Slot* FindSlot(const void* address) { return internal::FindOwner(address); }
 
 SlotPart PartOf(const Slot& slot, const void* address) {
   const auto* byte = static_cast<const char*>(address);
-  if (byte >= slot.lo && byte < slot.hi) return SlotPart::kStack;
-  if (byte >= slot.pinned_lo && byte < slot.pinned_hi) return SlotPart::kPinnedStack;
-  // A gap belongs to the stack above it, and no gap is as wide as two stacks are apart.
-  const size_t below_pinned = slot.pinned_lo - byte;
-  return byte < slot.pinned_lo && below_pinned <= kLargePinned.pitch ? SlotPart::kPinnedGuard
-                                                                     : SlotPart::kGuard;
+  return byte >= slot.lo && byte < slot.hi ? SlotPart::kStack : SlotPart::kGuard;
 }
 
 size_t SetMaxStack(size_t bytes) {

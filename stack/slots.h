@@ -1,18 +1,19 @@
-// Slots: the places where goroutines run. A slot is a machine stack and, in mode `copying`, a
-// pinned stack; there are few of them, they are reused while warm, and they are never given back to
-// the system as addresses, only as memory.
+// Slots: the places where goroutines run. A slot is a machine stack or, in mode `copying`, a pinned
+// stack; they are reused while warm, and they are never given back to the system as addresses, only
+// as memory.
 //
 //     weft::stack::SlotCache cache;                         // one per P
 //     weft::stack::Slot* slot = weft::stack::Acquire(cache, weft::stack::DefaultSizeClass());
 //     if (slot == nullptr) ... weft::stack::WhyNoSlot() ... // said, not crashed
-//     MakeContext(context, slot->lo, slot->hi, slot->pinned_lo, slot->pinned_hi,
-//                 weft::stack::GuardFor(*slot), entry, arg);
+//     weft::stack::Slot* pinned = weft::stack::AcquirePinned(cache);
+//     MakeContext(context, *slot, pinned, entry, arg);
 //     ...
 //     weft::stack::Release(cache, slot);
+//     weft::stack::ReleasePinned(cache, pinned);
 //
 // Sizes are of address space: memory is committed page by page as a stack first reaches it. A slot
 // whose first page is touched takes 5.0 to 5.4 KiB in the dense classes (4.1 and 0.9 to 1.3 of page
-// tables) and 14.9 in kLarge, and 4.0 more once its pinned stack is touched (slots_benchmark).
+// tables), 14.9 in kLarge, and 6.6 in kPinned (slots_benchmark).
 #ifndef WEFT_STACK_SLOTS_H_
 #define WEFT_STACK_SLOTS_H_
 
@@ -22,6 +23,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "stack/context.h"
 #include "stack/mode.h"
 
 namespace weft::stack {
@@ -47,17 +49,15 @@ SizeClass SizeClassFor(size_t bytes);
 size_t StackBytes(SizeClass size_class);
 
 struct alignas(64) Slot {
-  // Constant once the slot is made. The stack is [lo, hi), and the pinned stack, both null where
-  // the mode has none, is [pinned_lo, pinned_hi). Accesses just outside of either fault.
+  // Constant once the slot is made. The stack is [lo, hi). Accesses just outside of it fault.
   char* lo = nullptr;
   char* hi = nullptr;
-  char* pinned_lo = nullptr;
-  char* pinned_hi = nullptr;
   SizeClass size_class = SizeClass::k256KiB;
 
   // Who may touch the bytes of the stack: kFree, or what residence.h says. Slots whose users do not
   // rest stay kFree.
   static constexpr uint64_t kFree = 0;
+  static constexpr uint64_t kTrimming = 4;  // by TrimIdle(), for a moment
   std::atomic<uint64_t> owner{kFree};
 
   // Whether somebody will find it once it is free: a P that lists it (residence.h), or a cache. For
@@ -104,6 +104,17 @@ Slot* Acquire(SlotCache& cache, SizeClass size_class);
 // Returns a slot whose stack nobody uses any more, to any cache. Its memory stays warm.
 void Release(SlotCache& cache, Slot* slot);
 
+// A pinned stack to go with a slot; null where the mode has none, and where the system gives no
+// more.
+inline Slot* AcquirePinned(SlotCache& cache) {
+  return kHasPinnedStack ? Acquire(cache, SizeClass::kPinned) : nullptr;
+}
+
+// Null is none.
+inline void ReleasePinned(SlotCache& cache, Slot* pinned) {
+  if (pinned != nullptr) Release(cache, pinned);
+}
+
 // Gives all of the cache's slots to the others, as when its P goes away.
 void Drain(SlotCache& cache);
 
@@ -118,7 +129,7 @@ size_t TrimIdle(absl::Duration idle_for);
 Slot* FindSlot(const void* address);
 
 // In which part of its slot an address lies.
-enum class SlotPart { kStack, kGuard, kPinnedStack, kPinnedGuard };
+enum class SlotPart { kStack, kGuard };
 SlotPart PartOf(const Slot& slot, const void* address);
 
 // The most that a goroutine's stack may grow to; 1 GiB unless set, and at most that. It takes
@@ -133,6 +144,13 @@ size_t MaxStack();
 // not instrumented, and so does not look: a quarter of the slot, at most 256 KiB. (glibc's largest
 // frames are those of the resolver and of locale code, up to 64 KiB and rarely two at once.)
 void* GuardFor(const Slot& slot);
+
+// MakeContext (context.h) on a slot, with its limit. `pinned` may be null where the mode has none.
+inline void MakeContext(Context& context, const Slot& slot, const Slot* pinned, Entry entry,
+                        void* arg) {
+  MakeContext(context, slot.lo, slot.hi, pinned == nullptr ? nullptr : pinned->lo,
+              pinned == nullptr ? nullptr : pinned->hi, GuardFor(slot), entry, arg);
+}
 
 // How large a stack on this slot can get: what an overflow is reported with.
 size_t LimitOf(const Slot& slot);

@@ -50,7 +50,7 @@ int64_t Status(const char* key) {
 
 // New slots, their first page touched as a goroutine's first frames do, and what they take: pages
 // and page tables. They stay made, so each size is run once.
-void NewSlots(benchmark::State& state, SizeClass size_class, bool touch_pinned) {
+void NewSlots(benchmark::State& state, SizeClass size_class) {
   constexpr int kSlots = 4000;
   SlotCache cache;
   std::vector<Slot*> slots;
@@ -70,7 +70,6 @@ void NewSlots(benchmark::State& state, SizeClass size_class, bool touch_pinned) 
       Slot* slot = Acquire(cache, size_class);
       if (slot == nullptr) return state.SkipWithError(WhyNoSlot());
       slot->hi[-64] = 1;
-      if (touch_pinned && slot->pinned_hi != nullptr) slot->pinned_hi[-64] = 1;
       slots.push_back(slot);
     }
   }
@@ -80,12 +79,10 @@ void NewSlots(benchmark::State& state, SizeClass size_class, bool touch_pinned) 
   for (Slot* slot : slots) Release(cache, slot);
   for (Slot* slot : old) Release(cache, slot);
 }
-BENCHMARK_CAPTURE(NewSlots, BM_New64KiB, SizeClass::k64KiB, false)->Iterations(1);
-BENCHMARK_CAPTURE(NewSlots, BM_New64KiB_pinned, SizeClass::k64KiB, true)->Iterations(1);
-BENCHMARK_CAPTURE(NewSlots, BM_New256KiB, SizeClass::k256KiB, false)->Iterations(1);
-BENCHMARK_CAPTURE(NewSlots, BM_New256KiB_pinned, SizeClass::k256KiB, true)->Iterations(1);
-BENCHMARK_CAPTURE(NewSlots, BM_NewLarge, SizeClass::kLarge, false)->Iterations(1);
-BENCHMARK_CAPTURE(NewSlots, BM_NewLarge_pinned, SizeClass::kLarge, true)->Iterations(1);
+BENCHMARK_CAPTURE(NewSlots, BM_New64KiB, SizeClass::k64KiB)->Iterations(1);
+BENCHMARK_CAPTURE(NewSlots, BM_New256KiB, SizeClass::k256KiB)->Iterations(1);
+BENCHMARK_CAPTURE(NewSlots, BM_NewLarge, SizeClass::kLarge)->Iterations(1);
+BENCHMARK_CAPTURE(NewSlots, BM_NewPinned, SizeClass::kPinned)->Iterations(1);
 
 // Memory given back and touched anew.
 void BM_TrimAndTouch(benchmark::State& state) {

@@ -27,7 +27,8 @@ namespace weft::stack {
 namespace {
 
 constexpr SizeClass kAllClasses[] = {SizeClass::k64KiB, SizeClass::k256KiB, SizeClass::k1MiB,
-                                     SizeClass::k8MiB,  SizeClass::k64MiB,  SizeClass::kLarge};
+                                     SizeClass::k8MiB,  SizeClass::k64MiB,  SizeClass::kLarge,
+                                     SizeClass::kPinned};
 
 // Whether the byte can be read, found out without a fault.
 bool Readable(const void* address) {
@@ -59,12 +60,6 @@ TEST(SlotsTest, EverySizeIsUsableFromEndToEnd) {
     slot->lo[0] = 1;
     slot->hi[-1] = 2;
     EXPECT_EQ(slot->lo[0] + slot->hi[-1], 3);
-    EXPECT_EQ(slot->pinned_lo != nullptr, kHasPinnedStack);
-    if (kHasPinnedStack) {
-      slot->pinned_lo[0] = 1;
-      slot->pinned_hi[-1] = 2;
-      EXPECT_EQ(slot->pinned_lo[0] + slot->pinned_hi[-1], 3);
-    }
     Release(cache, slot);
   }
 }
@@ -76,14 +71,11 @@ TEST(SlotsTest, BothSidesOfEveryStackAreInaccessible) {
     for (int i = 0; i < 3; ++i) slots.push_back(Acquire(cache, size_class));
     for (const Slot* slot : slots) {
       ASSERT_NE(slot, nullptr);
-      const size_t gap = size_class == SizeClass::kLarge ? size_t{1} << 30 : 68 * 1024;
+      const size_t gap = size_class == SizeClass::kLarge    ? size_t{1} << 30
+                         : size_class == SizeClass::kPinned ? 256 * 1024
+                                                            : 68 * 1024;
       for (size_t below = 1; below <= gap; below *= 2) EXPECT_FALSE(Readable(slot->lo - below));
       EXPECT_FALSE(Readable(slot->lo - gap));
-      if (!kHasPinnedStack) continue;
-      const size_t pinned_gap = size_class == SizeClass::kLarge ? 1 << 20 : 256 * 1024;
-      for (size_t below = 1; below <= pinned_gap; below *= 2) {
-        EXPECT_FALSE(Readable(slot->pinned_lo - below));
-      }
     }
     // Above is the next one's gap, or, above the latest, what nobody has been given yet.
     EXPECT_FALSE(Readable(slots[0]->hi) && size_class == SizeClass::kLarge);
@@ -172,13 +164,6 @@ TEST(SlotsTest, EveryAddressOfASlotAndItsGapsIsFound) {
     EXPECT_EQ(PartOf(*slot, slot->lo), SlotPart::kStack);
     EXPECT_EQ(PartOf(*slot, slot->hi - 1), SlotPart::kStack);
     EXPECT_EQ(PartOf(*slot, slot->lo - 1), SlotPart::kGuard);
-    if (kHasPinnedStack) {
-      EXPECT_EQ(FindSlot(slot->pinned_hi - 1), slot);
-      EXPECT_EQ(FindSlot(slot->pinned_lo - 256 * 1024), slot);
-      EXPECT_EQ(PartOf(*slot, slot->pinned_lo), SlotPart::kPinnedStack);
-      EXPECT_EQ(PartOf(*slot, slot->pinned_lo - 1), SlotPart::kPinnedGuard);
-      EXPECT_EQ(PartOf(*slot, slot->pinned_lo - 256 * 1024), SlotPart::kPinnedGuard);
-    }
     Release(cache, slot);
   }
   int local = 0;
@@ -193,7 +178,6 @@ TEST(SlotsTest, IdleSlotsGiveTheirMemoryBackAndStayUsable) {
   for (int i = 0; i < 10; ++i) slots.push_back(Acquire(cache, SizeClass::k256KiB));
   for (Slot* slot : slots) {
     std::memset(slot->hi - 8192, 1, 8192);
-    if (kHasPinnedStack) std::memset(slot->pinned_hi - 4096, 1, 4096);
     ASSERT_TRUE(InMemory(slot->hi - 4096));
   }
   for (Slot* slot : slots) Release(cache, slot);
@@ -204,7 +188,6 @@ TEST(SlotsTest, IdleSlotsGiveTheirMemoryBackAndStayUsable) {
   for (const Slot* slot : slots) {
     EXPECT_FALSE(InMemory(slot->hi - 4096));
     EXPECT_FALSE(InMemory(slot->hi - 8192));
-    EXPECT_FALSE(kHasPinnedStack && InMemory(slot->pinned_hi - 4096));
     EXPECT_FALSE(Readable(slot->lo - 1));
   }
   EXPECT_GE(Of(GetStats(), SizeClass::k256KiB).trimmed, 10u);

@@ -30,6 +30,8 @@ struct Bounds {
   uintptr_t lo;
   uintptr_t hi;
   bool readable;  // all of it; else each read has to be tried
+  // From an address to where its bytes are: not 0 for a stack that rests.
+  uintptr_t shift = 0;
 };
 
 // A thread's own stack, whose end is not known: reads are tried.
@@ -45,7 +47,7 @@ Bounds BoundsOf(uintptr_t sp) {
   const void* address = reinterpret_cast<const void*>(sp);
   // An overflowed stack's pointer is in the gap below it.
   if (const Slot* slot = FindSlot(address);
-      slot != nullptr && PartOf(*slot, address) != SlotPart::kPinnedStack) {
+      slot != nullptr && slot->size_class != SizeClass::kPinned) {
     return {reinterpret_cast<uintptr_t>(slot->lo), reinterpret_cast<uintptr_t>(slot->hi), true};
   }
   return {sp, sp + kThreadStack, false};
@@ -68,7 +70,7 @@ __attribute__((no_sanitize("address", "thread"))) bool ReadFrame(uintptr_t fp, c
                                                                  Frame& frame) {
   if (fp % sizeof(void*) != 0 || fp < bounds.lo || fp > bounds.hi - sizeof(Frame)) return false;
   if (!bounds.readable) return TryRead(fp, &frame, sizeof frame);
-  const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp);
+  const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp + bounds.shift);
   frame.caller_fp = words[0];
   frame.return_address = words[1];
   return true;
@@ -238,11 +240,16 @@ TraceHooks GetTraceHooks() {
           .claim_fatal_report = claim_hook.load(std::memory_order_acquire)};
 }
 
-void PrintTrace(int fd, const Context& context) {
+void PrintTrace(int fd, const Context& context, const void* block) {
   if (context.sp == nullptr) return;
   Bounds bounds = {reinterpret_cast<uintptr_t>(context.stack_lo),
                    reinterpret_cast<uintptr_t>(context.stack_hi), true};
-  const MachineState state = SavedState(context.sp);
+  const MachineState state = SavedState(block == nullptr ? context.sp : block);
+  if (block != nullptr) {
+    const auto sp = reinterpret_cast<uintptr_t>(context.sp);
+    bounds.lo = sp;
+    bounds.shift = reinterpret_cast<uintptr_t>(block) - sp;
+  }
   if (context.stack_hi == nullptr) bounds = {state.sp, state.sp + kThreadStack, false};
   Writer out(fd);
   PrintFrames(out, state, 0, bounds, true);

@@ -39,8 +39,9 @@ void SetTraceHooks(const TraceHooks& hooks);
 TraceHooks GetTraceHooks();
 
 // The frames of a context that is not running. No header: the caller knows whose it is. A hundred
-// frames at most, the innermost 50 and the outermost 50.
-void PrintTrace(int fd, const Context& context);
+// frames at most, the innermost 50 and the outermost 50. `block`: where the bytes [sp, stack_hi)
+// are while they are not in their place (residence.h).
+void PrintTrace(int fd, const Context& context, const void* block = nullptr);
 
 // Header, frames and trailer of the calling goroutine or thread, from the caller's frame on.
 void PrintCurrentTrace(int fd);

@@ -106,14 +106,34 @@ inline Thread* TryBegin(ChanCore* core)
   return thread;
 }
 
-__attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
-    ABSL_UNLOCK_FUNCTION(core->lock) {
+// The attempts that come before a wait are functions of their own: what they take the address of is
+// on the pinned stack, and of that a goroutine that waits should have nothing. They release the
+// lock unless they would have to wait.
+__attribute__((noinline)) TryResult
+SendWordAtOnce(ChanCore* core, uint64_t word) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
   const Step step = SendLocked<MoveWord>(*core, &word);
-  bool sent = step.result == TryResult::kDone;
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-  } else {
+  if (step.result == TryResult::kWouldBlock) return step.result;
+  core->lock.Release();
+  Wake(step.wake);
+  return step.result;
+}
+
+__attribute__((noinline)) ReceivedWord
+RecvWordAtOnce(ChanCore* core) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  ReceivedWord received{0, TryResult::kWouldBlock};
+  const Step step = RecvLocked<MoveWord>(*core, &received.word);
+  received.result = step.result;
+  if (step.result == TryResult::kWouldBlock) return received;
+  core->lock.Release();
+  Wake(step.wake);
+  return received;
+}
+
+__attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
+    ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  const TryResult result = SendWordAtOnce(core, word);
+  bool sent = result == TryResult::kDone;
+  if (result == TryResult::kWouldBlock) {
     Waiter* self = Waiter::Current();
     WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
     *WordBehind(record) = word;
@@ -133,14 +153,9 @@ __attribute__((noinline)) bool SendWordLong(ChanCore* core, uint64_t word) noexc
 }
 
 __attribute__((noinline)) ReceivedWord RecvWordLocked(ChanCore* core) noexcept
-    ABSL_UNLOCK_FUNCTION(core->lock) {
-  ReceivedWord received{0, TryResult::kWouldBlock};
-  const Step step = RecvLocked<MoveWord>(*core, &received.word);
-  received.result = step.result;
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-  } else {
+    ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  ReceivedWord received = RecvWordAtOnce(core);
+  if (received.result == TryResult::kWouldBlock) {
     Waiter* self = Waiter::Current();
     WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
     Enqueue(core->receivers, record, self, WordBehind(record));

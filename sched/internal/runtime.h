@@ -32,6 +32,8 @@
 #include "sched/waiter.h"
 #include "stack/context.h"
 #include "stack/overflow.h"
+#include "stack/residence.h"
+#include "stack/rest.h"
 #include "stack/slots.h"
 
 namespace weft::internal {
@@ -63,22 +65,21 @@ struct alignas(64) G : Waiter {
   G();
 
   // --- touched by every switch: with the Waiter two cache lines ---
-  std::atomic<GStatus> status{GStatus::kIdle};
   std::atomic<WaitReason> wait_reason{WaitReason::kNone};
-  int32_t runtime_depth = 0;    // Thread::in_runtime while it is not on a thread
-  stack::Slot* slot = nullptr;  // null until it first runs, and once it has ended
-  stack::Context context;
-  std::atomic<M*> m{nullptr};  // who runs it
-  ExceptionState exceptions;
-  int32_t blocking_sections = 0;  // open ones
   stack::SizeClass stack_class{};
+  std::atomic<GStatus> status{GStatus::kIdle};
+  int32_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
+  int32_t blocking_sections = 0;  // open ones
+  std::atomic<M*> m{nullptr};     // who runs it
+  ExceptionState exceptions;
+  stack::Resident stack;  // in part
 
   // --- when it starts ---
-  alignas(64) Closure closure;
-  alignas(64) uint64_t id = 0;
+  uint64_t id = 0;
   uint64_t creator_id = 0;
   const void* creation_site = nullptr;
   absl::string_view name;
+  alignas(64) Closure closure;
 
   // --- some waits ---
   ScratchSpace scratch_space;
@@ -98,6 +99,9 @@ struct M : Thread {
   // The goroutine that has just left its stack, and what whoever runs next does with it.
   G* left = nullptr;
   void (*after_switch)(M*, G*) = nullptr;
+  // The goroutine to go on with from the scheduler's stack, not queued, or null.
+  G* next_after_scheduler = nullptr;
+  bool next_inherits_slice = false;
   ExceptionState* exceptions = nullptr;
   bool spinning = false;              // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
@@ -122,8 +126,18 @@ struct GoroutineCounts {
   std::atomic<uint64_t> ended{0};
 };
 
+// How goroutines' stacks are moved, for a P.
+class GMover final : public stack::StackMover {
+ public:
+  // The P's slots.
+  explicit GMover(stack::SlotCache& slots);
+  void Ready(stack::Resident& resident) override;
+  bool MayRest(const stack::Resident& resident) const override;
+  void DelayPoint(const char* point) override;
+};
+
 struct alignas(64) P {
-  explicit P(int id) : id(id) {}
+  explicit P(int id);
 
   const int id;
   std::atomic<PStatus> status{PStatus::kIdle};
@@ -140,6 +154,7 @@ struct alignas(64) P {
   std::atomic<uint32_t> polls{0};             // looks at the poller
   TimerHeap timers;
   stack::SlotCache slots;
+  GMover stacks;  // where stack::kMayMove
 
   // Ended goroutines, for reuse.
   static constexpr int kMaxFreeGs = 64;
@@ -225,6 +240,9 @@ inline G* ThisG() {
 
 inline G* AsG(Waiter* waiter) { return static_cast<G*>(waiter); }
 
+// The goroutine whose member it is.
+G* AsG(stack::Resident& resident);
+
 // --- start.cc: bringing the runtime up ---
 // Starts it if it does not run. From any thread.
 void EnsureStarted();
@@ -269,6 +287,41 @@ inline QueueSharing Sharing() {
 void StartM(P* p, bool spinning);
 // The M that calls, and has no P, sleeps until it is started with one.
 void StopM(M* m);
+
+// --- stacks.cc: which goroutine has which slot ---
+// What BringToSlot() does where stacks do not rest, and where a goroutine cannot have a slot now.
+void GiveStack(P* p, G* g);
+bool CannotRun(P* p, G* g, stack::Residence::Entry entry);
+// Gives back the stacks of one that has ended.
+void ReturnStacks(P* p, G* g);
+// For a P that goes away: what is resident in its slots rests, to wake wherever it can.
+void DrainStacks(P* p);
+
+// Brings the goroutine to a slot, on its first run or back to one. False: it cannot run now, and is
+// in a queue, or will be as soon as it can.
+inline bool BringToSlot(P* p, G* g) {
+  if constexpr (stack::kMayMove) {
+    const auto sharing = Sharing() == QueueSharing::kAlone ? stack::ResidenceSharing::kAlone
+                                                           : stack::ResidenceSharing::kShared;
+    const stack::Residence::Entry entry = p->stacks.residence().Enter(g->stack, sharing);
+    return entry == stack::Residence::Entry::kRuns || CannotRun(p, g, entry);
+  } else {
+    if (g->stack.home == nullptr) GiveStack(p, g);
+    return true;
+  }
+}
+
+// The goroutine has left its stack, its registers saved. Before anybody may run it.
+inline void LeaveSlot(M* m, G* g) {
+  if constexpr (stack::kMayMove) {
+    P* p = m->p.load(std::memory_order_relaxed);
+    if (p != nullptr) [[likely]] {
+      p->stacks.residence().Leave(g->stack);
+    } else {
+      stack::Residence::LeaveAlone(g->stack);
+    }
+  }
+}
 
 // --- switch.cc: from one goroutine to the next ---
 // Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is

@@ -6,18 +6,21 @@
 namespace weft::stack {
 
 Task::Task(SlotCache& cache, Body body, SizeClass size_class)
-    : cache_(cache), body_(std::move(body)), slot_(Acquire(cache, size_class)) {
-  if (slot_ == nullptr) {
+    : cache_(cache),
+      body_(std::move(body)),
+      slot_(Acquire(cache, size_class)),
+      pinned_(AcquirePinned(cache)) {
+  if (slot_ == nullptr || (kHasPinnedStack && pinned_ == nullptr)) {
     std::fprintf(stderr, "no slot: %s\n", WhyNoSlot());
     std::abort();
   }
-  MakeContext(context_, slot_->lo, slot_->hi, slot_->pinned_lo, slot_->pinned_hi, GuardFor(*slot_),
-              Run, this);
+  MakeContext(context_, *slot_, pinned_, Run, this);
 }
 
 Task::~Task() {
   DestroyContext(context_);
   Release(cache_, slot_);
+  ReleasePinned(cache_, pinned_);
 }
 
 bool Task::Resume() {

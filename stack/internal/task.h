@@ -35,6 +35,7 @@ class Task {
   SlotCache& cache_;
   Body body_;
   Slot* slot_;
+  Slot* pinned_;
   bool done_ = false;
   Context context_;
   Context thread_;

@@ -1,0 +1,129 @@
+// Which goroutine has which slot: the scheduler's side of stack/residence.h.
+//
+// A goroutine is brought to a slot before it is switched to, by whoever has taken it from a queue,
+// and leaves it, as far as others are concerned, first thing after it has been switched away from:
+// before its status says that it waits, and so before anybody can make it ready. Both happen with a
+// P, whose lists and caches they use.
+//
+// Where it was not built to move stacks, a goroutine has a slot from its first run to its end.
+#include <cstddef>
+
+#include "absl/strings/str_cat.h"
+#include "sched/debug_settings.h"
+#include "sched/fatal.h"
+#include "sched/internal/delay.h"
+#include "sched/internal/runtime.h"
+
+namespace weft::internal {
+namespace {
+
+// How many slots a P lists. With that many goroutines a P nobody's stack is ever copied. Beyond, a
+// wake copies two, of some 300 bytes, for about 60 ns; but in this few slots, whose used parts fit
+// into the first-level cache and whose pages into the first-level TLB, everything else is fast.
+constexpr size_t kSlotBudget = 64;
+
+constinit stack::RestPolicy rest_policy = stack::RestPolicy::kAsNeeded;
+
+bool ApplyStackRest(absl::string_view value) {
+  if (value == "on") {
+    rest_policy = stack::RestPolicy::kAsNeeded;
+  } else if (value == "off") {
+    rest_policy = stack::RestPolicy::kNever;
+  } else if (value == "always") {
+    rest_policy = stack::RestPolicy::kAlways;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+constexpr DebugSetting kStackRest = {
+    "stackrest", "on (the default), off, or always (at each park, to wake in another slot)",
+    ApplyStackRest};
+
+bool ApplyStackPoison(absl::string_view value) {
+  if (value == "1") stack::PoisonLeftStacks();
+  return value == "0" || value == "1";
+}
+
+constexpr DebugSetting kStackPoison = {
+    "stackpoison", "0 or 1 (fill the memory that a resting stack has left)", ApplyStackPoison};
+
+[[maybe_unused]] const bool registered = [] {
+  RegisterDebugSetting(&kStackRest);
+  RegisterDebugSetting(&kStackPoison);
+  return true;
+}();
+
+[[noreturn]] void NoStack() {
+  Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
+}
+
+}  // namespace
+
+G* AsG(stack::Resident& resident) {
+  // Conditionally supported on a type with bases; both our compilers do.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+  static_assert(
+      WEFT_ASAN || WEFT_TSAN || offsetof(G, stack) + offsetof(stack::Resident, pinned) <= 128,
+      "what every switch touches is two cache lines");
+  return reinterpret_cast<G*>(reinterpret_cast<char*>(&resident) - offsetof(G, stack));
+#pragma GCC diagnostic pop
+}
+
+GMover::GMover(stack::SlotCache& slots)
+    : StackMover(slots, GoroutineEntry, rest_policy, kSlotBudget) {}
+
+void GMover::Ready(stack::Resident& resident) { Enqueue(AsG(resident), Place::kTail); }
+
+// libstdc++ finds handlers again by addresses that it has noted while it was searching, so frames
+// must not move while an exception is on its way or being handled.
+bool GMover::MayRest(const stack::Resident& resident) const {
+  const G* g = AsG(const_cast<stack::Resident&>(resident));
+  return g->exceptions.caught == nullptr && g->exceptions.uncaught == 0;
+}
+
+void GMover::DelayPoint([[maybe_unused]] const char* point) { WEFT_DELAY_POINT(point); }
+
+P::P(int i) : id(i), stacks(slots) {}
+
+void GiveStack(P* p, G* g) {
+  stack::Resident& s = g->stack;
+  s.home = stack::Acquire(p->slots, g->stack_class);
+  if (s.home == nullptr) [[unlikely]]
+    NoStack();
+  s.pinned = stack::AcquirePinned(p->slots);
+  if (stack::kHasPinnedStack && s.pinned == nullptr) [[unlikely]]
+    NoStack();
+  stack::MakeContext(s.context, *s.home, s.pinned, GoroutineEntry, &s);
+}
+
+bool CannotRun(P*, G* g, stack::Residence::Entry entry) {
+  if (entry == stack::Residence::Entry::kNoSlot) {
+    if (g->stack.home == nullptr) NoStack();
+    // Slots get free as others park and end.
+    EnqueueGlobal(g);
+  }
+  return false;
+}
+
+void ReturnStacks(P* p, G* g) {
+  stack::Resident& s = g->stack;
+  stack::DestroyContext(s.context);
+  if constexpr (stack::kMayMove) {
+    p->stacks.End(s);
+  } else {
+    stack::Release(p->slots, s.home);
+    stack::ReleasePinned(p->slots, s.pinned);
+    s.home = nullptr;
+    s.pinned = nullptr;
+  }
+}
+
+void DrainStacks(P* p) {
+  if constexpr (stack::kMayMove) p->stacks.Drain();
+  stack::Drain(p->slots);
+}
+
+}  // namespace weft::internal

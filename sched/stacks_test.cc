@@ -1,0 +1,190 @@
+// Goroutines that give up their slots while they wait, and run on as if nothing had happened.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "chan/chan.h"
+#include "sched/goroutine.h"
+#include "sched/internal/delay.h"
+#include "sched/sync/wait_group.h"
+#include "sched/testing.h"
+#include "stack/mode.h"
+#include "stack/rest.h"
+#include "stack/slots.h"
+
+namespace weft {
+namespace {
+
+using stack::GetRestStats;
+using stack::RestStats;
+
+// Waits for its turn some frames down, with values on the stack above.
+__attribute__((noinline)) int64_t SumBelow(const Chan<int>& gate, int64_t n) {
+  if (n == 0) return *gate.Recv();
+  const int64_t mine = n * n;
+  return SumBelow(gate, n - 1) + mine;
+}
+
+constexpr int64_t kDepth = 10;
+constexpr int64_t kSquares = kDepth * (kDepth + 1) * (2 * kDepth + 1) / 6;
+
+// Many goroutines wait, and are woken in another order, over and over.
+void WaitAndWake(int goroutines, int rounds) {
+  testing::RunOnGoroutine([&] {
+    std::vector<Chan<int>> gates;
+    for (int i = 0; i < goroutines; ++i) gates.emplace_back(0);
+    std::vector<int64_t> sums(static_cast<size_t>(goroutines));
+    WaitGroup all;
+    all.Add(goroutines);
+    for (int i = 0; i < goroutines; ++i) {
+      Go([&, i] {
+        for (int round = 0; round < rounds; ++round) {
+          sums[static_cast<size_t>(i)] += SumBelow(gates[static_cast<size_t>(i)], kDepth);
+        }
+        all.Done();
+      });
+    }
+    for (int round = 0; round < rounds; ++round) {
+      for (int i = 0; i < goroutines; ++i) {
+        // 7 has no common divisor with the numbers of goroutines used here.
+        gates[static_cast<size_t>(int64_t{i} * 7 % goroutines)].Send(round);
+      }
+    }
+    all.Wait();
+    const int64_t each = rounds * kSquares + rounds * (rounds - 1) / 2;
+    for (const int64_t sum : sums) ASSERT_EQ(sum, each);
+  });
+}
+
+class StacksTest : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override { SetMaxProcs(GetParam()); }
+};
+
+TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
+  const RestStats before = GetRestStats();
+  WaitAndWake(2'000, 10);
+  const RestStats after = GetRestStats();
+  if (!stack::kMayMove) {
+    EXPECT_EQ(after.rests, 0u);
+    return;
+  }
+  EXPECT_GT(after.rests - before.rests, 10'000u);
+  EXPECT_GT(after.wakes_at_home - before.wakes_at_home, 5'000u);
+  if (GetParam() == 1) {
+    EXPECT_EQ(after.moves, before.moves);
+  }
+  // A few hundred bytes each; unoptimized code takes more.
+  EXPECT_LT((after.bytes_rested - before.bytes_rested) / (after.rests - before.rests), 4'000u);
+}
+
+TEST_P(StacksTest, WaitingGoroutinesNeedNoSlots) {
+  if (!stack::kMayMove) GTEST_SKIP() << "each goroutine has its slot";
+  WaitAndWake(20'000, 1);
+  const stack::Stats stats = stack::GetStats();
+  EXPECT_LT(stats.classes[static_cast<size_t>(stack::SizeClass::kLarge)].made, 1'000u);
+  EXPECT_EQ(stats.classes[static_cast<size_t>(stack::SizeClass::k256KiB)].made, 0u);
+}
+
+TEST_P(StacksTest, GoroutinesThatWaitInACatchClauseGoOnThere) {
+  testing::RunOnGoroutine([] {
+    constexpr int kGoroutines = 500;
+    Chan<int> gate(0);
+    Chan<std::string> caught(0);
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([&] {
+        try {
+          throw std::runtime_error("thrown");
+        } catch (const std::runtime_error& error) {
+          gate.Recv();
+          caught.Send(error.what());
+        }
+      });
+    }
+    for (int i = 0; i < kGoroutines; ++i) gate.Send(i);
+    for (int i = 0; i < kGoroutines; ++i) EXPECT_EQ(caught.Recv().value(), "thrown");
+  });
+  // And afterwards they rest again.
+  WaitAndWake(500, 2);
+}
+
+TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
+  testing::RunOnGoroutine([] {
+    constexpr int kGoroutines = 500;
+    Chan<int64_t*> addresses(kGoroutines);
+    Chan<int> gate(0);
+    Chan<int64_t> results(0);
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([&, i] {
+        int64_t local = i;
+        addresses.Send(&local);
+        gate.Recv();
+        results.Send(local);
+      });
+    }
+    for (int i = 0; i < kGoroutines; ++i) *addresses.Recv().value() += 1'000;
+    for (int i = 0; i < kGoroutines; ++i) gate.Send(i);
+    int64_t sum = 0;
+    for (int i = 0; i < kGoroutines; ++i) sum += results.Recv().value();
+    EXPECT_EQ(sum, kGoroutines * (kGoroutines - 1) / 2 + kGoroutines * 1'000);
+  });
+}
+
+TEST_P(StacksTest, ManyYieldWhileOthersComeAndGo) {
+  testing::RunOnGoroutine([] {
+    constexpr int kGoroutines = 300;
+    WaitGroup all;
+    all.Add(kGoroutines);
+    std::vector<int> counts(kGoroutines);
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([&, i] {
+        for (int n = 0; n < 100; ++n) {
+          ++counts[static_cast<size_t>(i)];
+          Yield();
+          if (n % 10 == 0) {
+            all.Add(1);
+            Go([&] { all.Done(); });
+          }
+        }
+        all.Done();
+      });
+    }
+    all.Wait();
+    EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0), kGoroutines * 100);
+  });
+}
+
+TEST_P(StacksTest, ChangesOfTheNumberOfProcsMoveResidents) {
+  testing::RunOnGoroutine([] {
+    constexpr int kGoroutines = 200;
+    Chan<int> gate(0);
+    WaitGroup all;
+    all.Add(kGoroutines);
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([&] {
+        for (int n = 0; n < 5; ++n) gate.Recv();
+        all.Done();
+      });
+    }
+    for (int i = 0; i < 5 * kGoroutines; ++i) {
+      if (i % 50 == 0) SetMaxProcs(1 + i / 50 % 4);
+      gate.Send(i);
+    }
+    all.Wait();
+  });
+}
+
+TEST_P(StacksTest, ProtocolHoldsUnderDelays) {
+  internal::EnableRandomDelays(static_cast<uint64_t>(GetParam()));
+  WaitAndWake(200, 10);
+  internal::SetDelayHook(nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Procs, StacksTest, ::testing::Values(1, 2, 4));
+
+}  // namespace
+}  // namespace weft
