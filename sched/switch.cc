@@ -88,20 +88,23 @@ G* DirectNext(P* p, bool* inherits_slice) {
   return p->run_queue.Take(inherits_slice, Sharing());
 }
 
-// The same, with its slot; `g` is the goroutine that calls. One whose home is the slot of `g` has
-// to wait until that is left, and so is left to the loop: it could move, but need not.
-G* DirectNextInSlot(M* m, G* g, P* p, bool* inherits_slice) {
-  G* next = DirectNext(p, inherits_slice);
-  while (next != nullptr) {
+// The same, with its slot; `g` is the goroutine that calls, and whether the other inherits its
+// slice is in m->next_inherits_slice. One whose home is the slot of `g` has to wait until that is
+// left, and so is left to the loop: it could move, but need not.
+//
+// Not inlined, or `inherits_slice` would be on the pinned stack of every goroutine that waits.
+ABSL_ATTRIBUTE_NOINLINE G* DirectNextInSlot(M* m, const G* g, P* p) {
+  for (;;) {
+    bool inherits_slice;
+    G* next = DirectNext(p, &inherits_slice);
+    if (next == nullptr) return nullptr;
+    m->next_inherits_slice = inherits_slice;
     if (stack::kMayMove && next->stack.home == g->stack.home) [[unlikely]] {
       m->next_after_scheduler = next;
-      m->next_inherits_slice = *inherits_slice;
       return nullptr;
     }
-    if (BringToSlot(p, next)) break;
-    next = DirectNext(p, inherits_slice);
+    if (BringToSlot(p, next)) return next;
   }
-  return next;
 }
 
 // First thing on the stack that was switched to. The thread is another one than before the switch,
@@ -123,11 +126,10 @@ void SwitchAway(void (*after)(M*, G*)) {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  bool inherits_slice;
-  G* next = DirectNextInSlot(m, g, p, &inherits_slice);
+  G* next = DirectNextInSlot(m, g, p);
   Leave(m, g, after);
   if (next != nullptr) {
-    Arrive(m, p, next, inherits_slice);
+    Arrive(m, p, next, m->next_inherits_slice);
     stack::Switch(g->stack.context, next->stack.context);
   } else {
     ArriveAtScheduler(m);
@@ -141,11 +143,10 @@ void SwitchAwayForGood(void (*after)(M*, G*)) {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  bool inherits_slice;
-  G* next = DirectNextInSlot(m, g, p, &inherits_slice);
+  G* next = DirectNextInSlot(m, g, p);
   Leave(m, g, after);
   if (next != nullptr) {
-    Arrive(m, p, next, inherits_slice);
+    Arrive(m, p, next, m->next_inherits_slice);
     stack::SwitchFinal(g->stack.context, next->stack.context);
   }
   ArriveAtScheduler(m);

@@ -99,9 +99,10 @@ struct M : Thread {
   // The goroutine that has just left its stack, and what whoever runs next does with it.
   G* left = nullptr;
   void (*after_switch)(M*, G*) = nullptr;
-  // The goroutine to go on with from the scheduler's stack, not queued, or null.
-  G* next_after_scheduler = nullptr;
+  // Whether the goroutine that comes next inherits the slice of this one, and the goroutine itself,
+  // not queued, if it is to be gone on with from the scheduler's stack.
   bool next_inherits_slice = false;
+  G* next_after_scheduler = nullptr;
   ExceptionState* exceptions = nullptr;
   bool spinning = false;              // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
