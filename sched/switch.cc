@@ -73,8 +73,9 @@ void ArriveAtScheduler(M* m) {
   m->current.store(nullptr, std::memory_order_relaxed);
 }
 
-// The goroutine to switch to directly, or null.
-G* DirectNext(P* p, bool* inherits_slice) {
+// The goroutine to switch to directly, or null. Inlined, for what it gives the address of would be
+// on the pinned stack of every goroutine that waits.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(P* p, bool* inherits_slice) {
   if (p == nullptr || sched.stopping.load(std::memory_order_relaxed) ||
       p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
     return nullptr;
@@ -88,23 +89,41 @@ G* DirectNext(P* p, bool* inherits_slice) {
   return p->run_queue.Take(inherits_slice, Sharing());
 }
 
-// The same, with its slot; `g` is the goroutine that calls, and whether the other inherits its
-// slice is in m->next_inherits_slice. One whose home is the slot of `g` has to wait until that is
-// left, and so is left to the loop: it could move, but need not.
-//
-// Not inlined, or `inherits_slice` would be on the pinned stack of every goroutine that waits.
-ABSL_ATTRIBUTE_NOINLINE G* DirectNextInSlot(M* m, const G* g, P* p) {
+// Brings the goroutine that is to come after `g` to its slot; false if it cannot come yet. One
+// whose home is the slot of `g` has to wait until that is left, and so is left to the loop: it
+// could move, but need not.
+ABSL_ATTRIBUTE_NOINLINE bool BringBack(M* m, const G* g, P* p, G* next, bool inherits_slice) {
+  if (next->stack.home != g->stack.home) return BringToSlot(p, next);
+  m->next_after_scheduler = next;
+  m->next_inherits_slice = inherits_slice;
+  return false;
+}
+
+struct Next {
+  G* g;
+  bool inherits_slice;
+};
+
+// DirectNext() with its slot; `g` is the goroutine that calls.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p) {
   for (;;) {
-    bool inherits_slice;
+    bool inherits_slice = false;
     G* next = DirectNext(p, &inherits_slice);
-    if (next == nullptr) return nullptr;
-    m->next_inherits_slice = inherits_slice;
-    if (stack::kMayMove && next->stack.home == g->stack.home) [[unlikely]] {
-      m->next_after_scheduler = next;
-      return nullptr;
+    if (next == nullptr) return {nullptr, false};
+    if constexpr (stack::kMayMove) {
+      if (p->stacks.residence().EnterHot(next->stack, StackSharing())) [[likely]]
+        return {next, inherits_slice};
+      if (BringBack(m, g, p, next, inherits_slice)) return {next, inherits_slice};
+      if (m->next_after_scheduler != nullptr) return {nullptr, false};
+    } else {
+      if (BringToSlot(p, next)) return {next, inherits_slice};
     }
-    if (BringToSlot(p, next)) return next;
   }
+}
+
+// For one that will go on: what is on the pinned stack here would else be on its, while it waits.
+ABSL_ATTRIBUTE_NOINLINE Next DirectNextAfter(M* m, const G* g, P* p) {
+  return DirectNextInSlot(m, g, p);
 }
 
 // First thing on the stack that was switched to. The thread is another one than before the switch,
@@ -126,11 +145,11 @@ void SwitchAway(void (*after)(M*, G*)) {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  G* next = DirectNextInSlot(m, g, p);
+  const Next next = DirectNextAfter(m, g, p);
   Leave(m, g, after);
-  if (next != nullptr) {
-    Arrive(m, p, next, m->next_inherits_slice);
-    stack::Switch(g->stack.context, next->stack.context);
+  if (next.g != nullptr) {
+    Arrive(m, p, next.g, next.inherits_slice);
+    stack::Switch(g->stack.context, next.g->stack.context);
   } else {
     ArriveAtScheduler(m);
     stack::Switch(g->stack.context, m->context);
@@ -143,11 +162,11 @@ void SwitchAwayForGood(void (*after)(M*, G*)) {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  G* next = DirectNextInSlot(m, g, p);
+  const Next next = DirectNextInSlot(m, g, p);
   Leave(m, g, after);
-  if (next != nullptr) {
-    Arrive(m, p, next, m->next_inherits_slice);
-    stack::SwitchFinal(g->stack.context, next->stack.context);
+  if (next.g != nullptr) {
+    Arrive(m, p, next.g, next.inherits_slice);
+    stack::SwitchFinal(g->stack.context, next.g->stack.context);
   }
   ArriveAtScheduler(m);
   stack::SwitchFinal(g->stack.context, m->context);

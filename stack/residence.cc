@@ -15,17 +15,32 @@ Residence::Residence(Mover& mover, RestPolicy policy, size_t budget) : mover_(mo
   SetPolicy(policy, budget);
 }
 
-Residence::Entry Residence::EnterSlowly(Resident& resident) {
-  if (resident.home == nullptr) {
-    Slot* slot = ClaimAny(resident);
-    if (slot == nullptr) return Entry::kNoSlot;
-    if (!mover_.Begin(resident, *slot)) {
-      Free(*slot);
-      return Entry::kNoSlot;
+inline Slot* Residence::ClaimFreed(Resident& resident) {
+  // Under kAlways everybody is to wake in another slot, and the latest freed is its own, often.
+  if (policy_ == RestPolicy::kAlways) return nullptr;
+  while (freed_count_ > 0) {
+    Slot* slot = freed_[--freed_count_];
+    if (slot->owner.load(std::memory_order_relaxed) == Slot::kFree &&
+        Change(*slot, Slot::kFree, Runs(resident))) {
+      return slot;
     }
-    Count(counts_.first_runs);
-    return Entry::kRuns;
   }
+  return nullptr;
+}
+
+Residence::Entry Residence::EnterFirst(Resident& resident) {
+  Slot* slot = ClaimFreed(resident);
+  if (slot == nullptr) slot = ClaimAny(resident);
+  if (slot == nullptr) return Entry::kNoSlot;
+  if (!mover_.Begin(resident, *slot)) {
+    Free(*slot);
+    return Entry::kNoSlot;
+  }
+  return Entry::kRuns;
+}
+
+Residence::Entry Residence::EnterSlowly(Resident& resident) {
+  if (resident.home == nullptr) return EnterFirst(resident);
 
   Slot& home = *resident.home;
   for (;;) {
@@ -54,7 +69,8 @@ Residence::Entry Residence::EnterSlowly(Resident& resident) {
 
   Slot* slot = &home;
   if (policy_ == RestPolicy::kAlways || Claim(home, resident, true) != Claimed::kYes) {
-    slot = ClaimAny(resident);
+    slot = ClaimFreed(resident);
+    if (slot == nullptr) slot = ClaimAny(resident);
     if (slot == nullptr) return Entry::kNoSlot;
   }
   if (!mover_.CopyIn(resident, *slot)) {
@@ -77,12 +93,6 @@ void Residence::LeaveSlowly(Resident& resident) {
   }
   resident.rest.store(RestState::kRested, std::memory_order_relaxed);
   Count(counts_.rests);
-  Free(slot);
-}
-
-void Residence::End(Resident& resident) {
-  Slot& slot = *resident.home;
-  resident.home = nullptr;
   Free(slot);
 }
 
@@ -144,26 +154,12 @@ bool Residence::Evict(Slot& slot, Resident& occupant, bool managed) {
 }
 
 Slot* Residence::ClaimAny(Resident& resident) {
-  if (Slot* slot = ClaimFreed(resident); slot != nullptr) return slot;
   if (slots_.size() >= budget_) {
     if (Slot* slot = ClaimListed(resident); slot != nullptr) return slot;
   }
   if (Slot* slot = ClaimNew(resident); slot != nullptr) return slot;
   // The system gives no more.
   return ClaimListed(resident);
-}
-
-Slot* Residence::ClaimFreed(Resident& resident) {
-  // Under kAlways everybody is to wake in another slot, and the latest freed is its own, often.
-  if (policy_ == RestPolicy::kAlways) return nullptr;
-  while (freed_count_ > 0) {
-    Slot* slot = freed_[--freed_count_];
-    if (slot->owner.load(std::memory_order_relaxed) == Slot::kFree &&
-        Change(*slot, Slot::kFree, Runs(resident))) {
-      return slot;
-    }
-  }
-  return nullptr;
 }
 
 // Once round the list.
@@ -205,6 +201,7 @@ void Residence::Unlist(size_t index) {
 }
 
 void Residence::Drain() {
+  sharing_ = ResidenceSharing::kShared;
   freed_count_ = 0;
   for (size_t i = 0; i < slots_.size();) {
     Slot& slot = *slots_[i];

@@ -112,7 +112,8 @@ enum class RestPolicy : uint8_t {
   kNever,
 };
 
-// Whether other Ps are there to take slots or residents meanwhile.
+// Whether there are other Ps, to take slots or residents meanwhile. With one P, all of this is done
+// by the threads that hold it one after the other, and needs no locked instructions.
 enum class ResidenceSharing : uint8_t { kAlone, kShared };
 
 // The slots that a P uses. Not thread-safe: for the holder of the P.
@@ -136,7 +137,6 @@ class Residence {
   };
 
   struct Counts {
-    std::atomic<uint64_t> first_runs{0};
     std::atomic<uint64_t> rests{0};          // copied out
     std::atomic<uint64_t> wakes_at_home{0};  // copied in
     std::atomic<uint64_t> wakes_elsewhere{0};
@@ -151,21 +151,17 @@ class Residence {
   // Brings a resident to a slot, before it is switched to. A resident has one caller at a time:
   // whoever has taken it from a run queue.
   Entry Enter(Resident& resident, ResidenceSharing sharing = ResidenceSharing::kShared) {
-    if (resident.home != nullptr) [[likely]] {
-      std::atomic<uint64_t>& owner = resident.home->owner;
-      uint64_t expected = Resides(resident);
-      if (sharing == ResidenceSharing::kAlone) {
-        if (owner.load(std::memory_order_relaxed) == expected) [[likely]] {
-          owner.store(Runs(resident), std::memory_order_relaxed);
-          return Entry::kRuns;
-        }
-      } else if (owner.compare_exchange_strong(expected, Runs(resident), std::memory_order_seq_cst,
-                                               std::memory_order_relaxed)) [[likely]] {
-        return Entry::kRuns;
-      }
-    }
-    return EnterSlowly(resident);
+    return EnterHot(resident, sharing) ? Entry::kRuns : EnterSlowly(resident);
   }
+
+  // The same for one that is hot; false for all others.
+  bool EnterHot(Resident& resident, ResidenceSharing sharing) {
+    sharing_ = sharing;
+    return resident.home != nullptr && Change(*resident.home, Resides(resident), Runs(resident));
+  }
+
+  // The same after EnterHot().
+  Entry EnterSlowly(Resident& resident);
 
   // The resident's stack is left, registers saved. To be called before anybody may Enter() it.
   void Leave(Resident& resident) {
@@ -183,7 +179,16 @@ class Residence {
   }
 
   // The resident's stack is left for good.
-  void End(Resident& resident);
+  void End(Resident& resident) {
+    Slot& slot = *resident.home;
+    resident.home = nullptr;
+    if (!slot.managed || freed_count_ == kMostFreed) [[unlikely]] {
+      Free(slot);
+      return;
+    }
+    slot.owner.store(Slot::kFree, std::memory_order_release);
+    freed_[freed_count_++] = &slot;
+  }
 
   // Has the residents of the listed slots rest and gives the slots back, as when the P goes away.
   // Those that somebody runs on at this moment stay listed.
@@ -215,12 +220,18 @@ class Residence {
   static Resident& ResidentOf(uint64_t owner) {
     return *reinterpret_cast<Resident*>(static_cast<uintptr_t>(owner & ~kState));
   }
-  static bool Change(Slot& slot, uint64_t from, uint64_t to) {
+  // By a compare-exchange, but where nobody else can come in between.
+  bool Change(Slot& slot, uint64_t from, uint64_t to) {
+    if (sharing_ == ResidenceSharing::kAlone) {
+      if (slot.owner.load(std::memory_order_relaxed) != from) return false;
+      slot.owner.store(to, std::memory_order_relaxed);
+      return true;
+    }
     return slot.owner.compare_exchange_strong(from, to, std::memory_order_seq_cst,
                                               std::memory_order_relaxed);
   }
 
-  Entry EnterSlowly(Resident& resident);
+  Entry EnterFirst(Resident& resident);
   void LeaveSlowly(Resident& resident);
   // Makes the slot's word RUN(resident), from FREE, or by having who is there rest. `managed`: what
   // it is where the resident may not.
@@ -240,6 +251,7 @@ class Residence {
 
   Mover& mover_;
   RestPolicy policy_;
+  ResidenceSharing sharing_ = ResidenceSharing::kShared;  // of the Enter() under way
   size_t budget_;
   std::vector<Slot*> slots_;
   size_t hand_ = 0;  // where the next search of the list begins

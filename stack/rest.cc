@@ -95,7 +95,7 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Context& context = resident.context;
   bool other_pinned = false;
   if (resident.pinned == nullptr) {
-    resident.pinned = Acquire(slots_, SizeClass::kPinned);
+    resident.pinned = PinnedFor(slot);
     if (resident.pinned == nullptr) return false;
     other_pinned = resident.pinned->hi != context.pinned;
   }
@@ -129,17 +129,11 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
 }
 
 bool StackMover::Begin(Resident& resident, Slot& slot) {
-  resident.pinned = Acquire(slots_, SizeClass::kPinned);
+  resident.pinned = PinnedFor(slot);
   if (resident.pinned == nullptr) return false;
   MakeContext(resident.context, slot, resident.pinned, entry_, &resident);
   resident.home = &slot;
   return true;
-}
-
-void StackMover::End(Resident& resident) {
-  residence_.End(resident);
-  Release(slots_, resident.pinned);
-  resident.pinned = nullptr;
 }
 
 void StackMover::Drain() {

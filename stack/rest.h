@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "stack/context.h"
 #include "stack/internal/block_cache.h"
@@ -64,8 +65,17 @@ class StackMover : public Mover {
   void GiveSlot(Slot& slot) override { Release(slots_, &slot); }
   bool IsRestPlace(const Slot& slot) const override { return slot.size_class == SizeClass::kLarge; }
 
-  // Gives back the stacks of a resident that has ended.
-  void End(Resident& resident);
+  // Gives back the stacks of a resident that has ended: both to the next in this slot, if possible.
+  void End(Resident& resident) {
+    Slot& slot = *resident.home;
+    if (slot.spare_pinned == nullptr) {
+      slot.spare_pinned = resident.pinned;
+    } else {
+      Release(slots_, resident.pinned);
+    }
+    resident.pinned = nullptr;
+    residence_.End(resident);
+  }
 
   // As Residence::Drain(), and gives the free blocks back.
   void Drain();
@@ -76,6 +86,12 @@ class StackMover : public Mover {
   virtual bool MayRest(const Resident& resident) const = 0;
 
  private:
+  // A pinned stack for who is to run in `slot`.
+  Slot* PinnedFor(Slot& slot) {
+    Slot* pinned = std::exchange(slot.spare_pinned, nullptr);
+    return pinned != nullptr ? pinned : Acquire(slots_, SizeClass::kPinned);
+  }
+
   friend RestStats GetRestStats();
   struct Counts {
     std::atomic<uint64_t> bytes_rested{0};

@@ -321,6 +321,7 @@ size_t TrimIdle(absl::Duration idle_for) {
   const absl::Time since = absl::Now() - idle_for;
   size_t trimmed = 0;
   for (Central::Class& c : central.classes) {
+    if (kMayMove && &c == &central.classes[Index(SizeClass::kLarge)]) continue;
     // One at a time, so that nobody waits for more than one list operation.
     for (;;) {
       Slot* slot = nullptr;
@@ -329,17 +330,7 @@ size_t TrimIdle(absl::Duration idle_for) {
         if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > since) break;
         slot = c.warm.PopOldest();
       }
-      // A free slot may be somebody's home, who comes back to it (residence.h): not now.
-      uint64_t owner = Slot::kFree;
-      if (!slot->owner.compare_exchange_strong(owner, Slot::kTrimming, std::memory_order_acquire,
-                                               std::memory_order_relaxed)) {
-        std::lock_guard<std::mutex> hold(central.lock);
-        slot->freed_at = absl::Now();
-        c.warm.PushNewest(slot);
-        continue;
-      }
       madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
-      slot->owner.store(Slot::kFree, std::memory_order_release);
       std::lock_guard<std::mutex> hold(central.lock);
       c.trimmed.PushNewest(slot);
       ++trimmed;

@@ -57,12 +57,14 @@ struct alignas(64) Slot {
   // Who may touch the bytes of the stack: kFree, or what residence.h says. Slots whose users do not
   // rest stay kFree.
   static constexpr uint64_t kFree = 0;
-  static constexpr uint64_t kTrimming = 4;  // by TrimIdle(), for a moment
   std::atomic<uint64_t> owner{kFree};
 
   // Whether somebody will find it once it is free: a P that lists it (residence.h), or a cache. For
   // whoever has made the owner word RUN.
   bool managed = false;
+
+  // The pinned stack that whoever had this slot last has left for the next. Likewise.
+  Slot* spare_pinned = nullptr;
 
   // For slots.cc, under its lock.
   Slot* newer = nullptr;
@@ -118,9 +120,9 @@ inline void ReleasePinned(SlotCache& cache, Slot* pinned) {
 // Gives all of the cache's slots to the others, as when its P goes away.
 void Drain(SlotCache& cache);
 
-// Gives the memory of slots that nobody has used for `idle_for` back to the system, those in caches
-// excepted; the addresses stay. Returns how many slots that were. For a monitor: each costs 1 to 4
-// us.
+// Gives the memory of slots that nobody has used for `idle_for` back to the system; the addresses
+// stay. Not of those in caches, nor of large ones where stacks rest: a goroutine may come home to a
+// free one any moment. Returns how many slots that were. For a monitor: each costs 1 to 4 us.
 size_t TrimIdle(absl::Duration idle_for);
 
 // The slot to whose stacks, or the gaps that guard them, `address` belongs; null if none.

@@ -99,10 +99,9 @@ struct M : Thread {
   // The goroutine that has just left its stack, and what whoever runs next does with it.
   G* left = nullptr;
   void (*after_switch)(M*, G*) = nullptr;
-  // Whether the goroutine that comes next inherits the slice of this one, and the goroutine itself,
-  // not queued, if it is to be gone on with from the scheduler's stack.
-  bool next_inherits_slice = false;
+  // The goroutine to go on with from the scheduler's stack, not queued, or null.
   G* next_after_scheduler = nullptr;
+  bool next_inherits_slice = false;
   ExceptionState* exceptions = nullptr;
   bool spinning = false;              // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
@@ -298,13 +297,16 @@ void ReturnStacks(P* p, G* g);
 // For a P that goes away: what is resident in its slots rests, to wake wherever it can.
 void DrainStacks(P* p);
 
+inline stack::ResidenceSharing StackSharing() {
+  return Sharing() == QueueSharing::kAlone ? stack::ResidenceSharing::kAlone
+                                           : stack::ResidenceSharing::kShared;
+}
+
 // Brings the goroutine to a slot, on its first run or back to one. False: it cannot run now, and is
 // in a queue, or will be as soon as it can.
 inline bool BringToSlot(P* p, G* g) {
   if constexpr (stack::kMayMove) {
-    const auto sharing = Sharing() == QueueSharing::kAlone ? stack::ResidenceSharing::kAlone
-                                                           : stack::ResidenceSharing::kShared;
-    const stack::Residence::Entry entry = p->stacks.residence().Enter(g->stack, sharing);
+    const stack::Residence::Entry entry = p->stacks.residence().Enter(g->stack, StackSharing());
     return entry == stack::Residence::Entry::kRuns || CannotRun(p, g, entry);
   } else {
     if (g->stack.home == nullptr) GiveStack(p, g);
