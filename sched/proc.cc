@@ -47,6 +47,12 @@ constinit Sched sched;
 namespace {
 
 constexpr int kStealRounds = 4;
+// How many must wait at another P for this one to help before it looks at the poller; now and then
+// it helps with one as well.
+constexpr uint32_t kBacklog = 4;
+constexpr uint32_t kHelpWithOneEvery = 16;
+// How often it does so before it looks there in any case.
+constexpr int kBacklogsInARow = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
 // Of the global queue: as many as each P should have.
@@ -136,6 +142,26 @@ G* Steal(M* m, P* p, bool* again) {
   return nullptr;
 }
 
+// A share of what waits at one other P, picked at random, if that is much; or null. A P whose
+// goroutine computes, or whose thread the system has put aside, keeps what is in its queue. That is
+// older than what the poller has now, and where the poller has something new each time nobody would
+// ever come to stealing.
+G* TakeBacklog(M* m, P* p) {
+  const uint32_t count = static_cast<uint32_t>(sched.p_count.load(std::memory_order_acquire));
+  if (count == 1 || p->backlogs_taken == kBacklogsInARow) return nullptr;
+  P* victim = sched.ps[NextRandom(m) % (count - 1)].load(std::memory_order_acquire);
+  if (victim == p) victim = sched.ps[count - 1].load(std::memory_order_acquire);
+  const bool any = p->polls.load(std::memory_order_relaxed) % kHelpWithOneEvery == 0;
+  if (victim->run_queue.Size() < (any ? 1 : kBacklog)) return nullptr;
+  G* g = p->run_queue.StealHalf(victim->run_queue);
+  if (g == nullptr) return nullptr;
+  ++p->backlogs_taken;
+  // Not all of them run now, and a spinner that gave up while they moved may have seen none of
+  // them. (One that spins itself wakes the next before it runs what it has found.)
+  if (!m->spinning) WakeP();
+  return g;
+}
+
 // The second look of an M that has given up its P and no longer counts as spinning. True: it has a
 // P again and spins.
 bool LookAgain(M* m) {
@@ -219,6 +245,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
+      if (G* g = TakeBacklog(m, p); g != nullptr) return g;
+      p->backlogs_taken = 0;
       WakeBatch ready;
       p->polls.store(p->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       poller->Poll(Instant(), ready);

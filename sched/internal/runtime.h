@@ -152,6 +152,7 @@ struct alignas(64) P {
   std::atomic<bool> handoff_was_late{false};  // set by the monitor
   std::atomic<uint32_t> switches{0};          // to goroutines
   std::atomic<uint32_t> polls{0};             // looks at the poller
+  int backlogs_taken = 0;                     // from other Ps, since the last look
   TimerHeap timers;
   stack::SlotCache slots;
   GMover stacks;  // where stack::kMayMove
