@@ -13,7 +13,7 @@
 //
 // Sizes are of address space: memory is committed page by page as a stack first reaches it. A slot
 // whose first page is touched takes 5.0 to 5.4 KiB in the dense classes (4.1 and 0.9 to 1.3 of page
-// tables), 14.9 in kLarge, and 6.6 in kPinned (slots_benchmark).
+// tables), 14.9 in kLarge, and 5.1 in kPinned (slots_benchmark).
 #ifndef WEFT_STACK_SLOTS_H_
 #define WEFT_STACK_SLOTS_H_
 
