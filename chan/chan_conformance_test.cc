@@ -16,8 +16,8 @@
 #include "chan/select.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

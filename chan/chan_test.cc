@@ -17,8 +17,8 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/thread.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -204,7 +204,7 @@ TYPED_TEST_SUITE(ChanElementTest, Elements);
 
 template <typename T>
 void PassThrough(int capacity) {
-  const int count = testing::Rounds(300, 60);
+  const int count = testing::Rounds(300, 30);
   Chan<T> c(capacity);
   Tasks tasks;
   tasks.Go([c, count] {

@@ -20,8 +20,8 @@
 #include "chan/select_vector.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

@@ -19,7 +19,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 #include "tests/subprocess.h"
 
 namespace weft::debug {
@@ -98,7 +98,7 @@ void ExpectInvariants(const Line& line) {
 
 // Of most runs: 25 lines are due, of which a busy machine may swallow some, and more of a short
 // run.
-const int kPeriod = Rounds(20, 8);
+const int kPeriod = Rounds(20, 4);
 const int kRunTime = 25 * kPeriod;
 const size_t kFewest = static_cast<size_t>(Rounds(10, 3));
 
@@ -245,7 +245,8 @@ TEST(SchedTraceTest, ZeroAndUnsetPrintNothing) {
 }
 
 TEST(SchedTraceTest, BadValuesAreRefusedInOneLine) {
-  for (const std::string value : {"", "x", "-1", "1.5", "10x", "99999999999"}) {
+  for (const std::string& value :
+       AllInTurn<std::string>({"", "x", "-1", "1.5", "10x", "99999999999"})) {
     const ProcessResult result = RunProcess({"debug/schedtrace_program", "idle", "20"},
                                             {.env = {"WEFTDEBUG=schedtrace=" + value}});
     EXPECT_EQ(result.exit_status, 2) << value;

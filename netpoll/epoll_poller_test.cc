@@ -12,7 +12,7 @@
 #include "gtest/gtest.h"
 #include "netpoll/poll_desc.h"
 #include "sched/clock.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 // The poller alone, driven by the test's own thread: no goroutines.
 namespace weft::internal {

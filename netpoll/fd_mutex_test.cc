@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 #include "netpoll/test_util.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 namespace weft::internal {
 namespace {

@@ -16,7 +16,7 @@
 #include "netpoll/fd.h"
 #include "netpoll/net.h"
 #include "netpoll/test_util.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -73,9 +73,10 @@ TEST(NetConformance, NE02_WriteTimeout) {
     }
     const absl::Time deadline = In(absl::Milliseconds(10));
     ASSERT_TRUE(pair.client.SetWriteDeadline(deadline).ok());
+    const std::string text(64 << 10, 'x');  // nobody reads it
     absl::Status status;
     while (status.ok()) {
-      status = pair.client.Write("WRITE TIMEOUT TEST");
+      status = pair.client.Write(text);
       ASSERT_LT(absl::Now(), deadline + absl::Seconds(10));
     }
     ExpectTimeout(status);

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "netpoll/test_util.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -91,7 +91,7 @@ TEST(NetTest, BytesGoBothWays) {
 TEST(NetTest, WriteHandsOverAllOfALargeBuffer) {
   ForEachSetting([](TaskKind kind) {
     const ConnPair pair = MakePair();
-    const std::string text = Pattern(3 << 20);
+    const std::string text = Pattern(static_cast<size_t>(Rounds(3 << 20, 1 << 20)));
     TaskGroup group(kind);
     group.Go([&] {
       size_t written = 0;
@@ -108,7 +108,7 @@ TEST(NetTest, WriteHandsOverAllOfALargeBuffer) {
 TEST(NetTest, WritevJoinsItsPiecesInOrder) {
   ForEachSetting([](TaskKind kind) {
     const ConnPair pair = MakePair();
-    const std::string text = Pattern(2 << 20);
+    const std::string text = Pattern(static_cast<size_t>(Rounds(2 << 20, 1 << 20)));
     std::vector<absl::string_view> pieces;
     // More than one system call takes, empty ones among them, of all sizes.
     size_t at = 0;
@@ -213,7 +213,7 @@ TEST(NetTest, DataBehindUrgentDataIsFound) {
 }
 
 TEST(NetTest, SendFileSendsHeadAndPartOfAFile) {
-  const std::string text = Pattern(static_cast<size_t>(Rounds(9 << 20, 4 << 20)));
+  const std::string text = Pattern(static_cast<size_t>(Rounds(9 << 20, 2 << 20)));
   const TempFile file(text);
   ForEachSetting([&](TaskKind kind) {
     struct Case {

@@ -9,8 +9,8 @@
 #include "netpoll/test_util.h"
 #include "sched/clock.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 // The state machine, with events made up by the test in the poller's place.
 namespace weft::internal {

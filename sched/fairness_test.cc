@@ -10,8 +10,8 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

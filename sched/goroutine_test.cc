@@ -13,9 +13,9 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/clock.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

@@ -12,14 +12,15 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::Rounds;
 
@@ -49,12 +50,12 @@ void Pause(std::mt19937& random) {
 
 // Over numbers of Ps from `least` on, without delays and with.
 void OverProcs(int least, absl::FunctionRef<void(int rounds)> body) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     for (const int procs : {1, 2, 4, 8}) {
       if (procs < least) continue;
       if (delays) internal::EnableRandomDelays(static_cast<uint64_t>(procs));
       SetMaxProcs(procs);
-      body(delays ? Rounds(300, 20) : Rounds(1'000, 60));
+      body(delays ? Rounds(300, 30) : Rounds(1'000, 50));
       internal::SetDelayHook(nullptr);
     }
   }
@@ -234,7 +235,7 @@ TEST(IdleTest, SleepersWake) {
 
 // The Ps come and go while there is hardly anything to do.
 TEST(IdleTest, NothingIsForgottenWhenPsChange) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(77);
     std::mt19937 random(6);
     for (int i = 0; i < Rounds(delays ? 200 : 500); ++i) {

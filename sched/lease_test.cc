@@ -16,14 +16,15 @@
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/thread.h"
-#include "sched/rounds.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::Rounds;
@@ -199,7 +200,7 @@ TEST_P(LeaseTest, NobodyTakesAPFromInsideTheRuntime) {
 
 // Thousands of short sections against the monitor, which takes Ps back, and against each other.
 TEST_P(LeaseTest, ThousandsOfShortOnesRace) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(23);
     ForEachMaxProcs([delays] {
       constexpr int kGoroutines = 8;

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 namespace weft::internal {
 namespace {
 
+using ::weft::testing::AllInTurn;
 using ::weft::testing::Rounds;
 
 struct Item {
@@ -183,7 +184,7 @@ TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
 
 // One owner puts and takes, thieves steal with queues of their own: nothing is lost or doubled.
 TEST(RunQueueRaceTest, EveryItemIsTakenOnce) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) EnableRandomDelays(7);
     const int count = delays ? Rounds(20'000, 3'000) : Rounds(200'000, 10'000);
     std::vector<Item> items = Items(count);

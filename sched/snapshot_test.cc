@@ -6,8 +6,8 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

@@ -9,13 +9,14 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::Rounds;
 using testing::RunOnGoroutine;
@@ -57,7 +58,7 @@ TEST(SetMaxProcsTest, QueuedGoroutinesOfAPThatGoesStillRun) {
 }
 
 TEST(SetMaxProcsTest, WorksWhileThousandsRun) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(31);
     const int count = delays ? Rounds(300, 60) : Rounds(3'000);
     std::atomic<int> left{count};

@@ -9,7 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 
 namespace weft::internal {
 namespace {

@@ -13,13 +13,14 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::Rounds;
@@ -167,7 +168,7 @@ TEST(TimerTest, MovedEarlierFiresAtOnce) {
 
 // Many timers, armed from everywhere, in any order; the Ps come and go meanwhile.
 TEST(TimerTest, NoneIsLostWhilePsComeAndGo) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(11);
     std::atomic<bool> done{false};
     std::thread changer([&] {

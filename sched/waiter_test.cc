@@ -14,12 +14,13 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
-#include "sched/rounds.h"
 #include "sched/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::Rounds;
@@ -285,7 +286,7 @@ TEST(WaiterStressTest, NoWakeUpIsLostWithDelays) {
 
 // Many wakers at once, of both kinds, for one waiter.
 TEST(WaiterStressTest, ManyWakersOfOne) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(3);
     OnEachKind([] {
       constexpr int kWakers = 6;
@@ -310,7 +311,7 @@ TEST(WaiterStressTest, ManyWakersOfOne) {
 
 // Wake-ups that race with deadlines: whichever ends the wait, the letter is seen.
 TEST(WaiterStressTest, UnparkRacesWithTheDeadline) {
-  for (const bool delays : {false, true}) {
+  for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(5);
     ForEachMaxProcs([] {
       RunOnGoroutine([] {

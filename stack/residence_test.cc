@@ -11,9 +11,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/rounds.h"
 
 namespace weft::stack {
 namespace {
+
+using ::weft::testing::Rounds;
 
 // The protocol without stacks: what "runs" on a slot is a number that is counted up there. The
 // numbers are plain ones, so that a sanitizer sees two threads at one slot.
@@ -206,18 +209,21 @@ void RunStress(const Stress& stress, Residence::Counts& sum) {
 
 TEST(ResidenceTest, ThousandResidentsShareTwoSlotsOfFourThreads) {
   Residence::Counts sum;
-  RunStress({4, 2, 1'000, 20, RestPolicy::kAsNeeded, 0}, sum);
+  const int residents = Rounds(1'000);
+  RunStress({4, 2, residents, 20, RestPolicy::kAsNeeded, 0}, sum);
   // All that can happen has.
-  EXPECT_GT(sum.rests.load(), 5'000u);
-  EXPECT_GT(sum.wakes_at_home.load(), 1'000u);
-  EXPECT_GT(sum.wakes_elsewhere.load(), 100u);
+  const uint64_t each = static_cast<uint64_t>(residents);
+  EXPECT_GT(sum.rests.load(), 5 * each);
+  EXPECT_GT(sum.wakes_at_home.load(), each);
+  EXPECT_GT(sum.wakes_elsewhere.load(), each / 10);
   EXPECT_EQ(sum.kept.load(), 0u);
 }
 
 TEST(ResidenceTest, ResidentsThatAreHotAndWantedAreNotLost) {
   // Few residents, so that those in slots are run and copied at the same time.
   Residence::Counts sum;
-  for (int round = 0; round < 5 || (sum.left_to_copier.load() == 0 && round < 1'000); ++round) {
+  const int rounds = Rounds(5, 1);
+  for (int i = 0; i < rounds || (sum.left_to_copier.load() == 0 && i < 1'000); ++i) {
     RunStress({4, 2, 5, 1'000, RestPolicy::kAsNeeded, 0}, sum);
   }
   EXPECT_GT(sum.left_to_copier.load(), 0u);
@@ -225,7 +231,7 @@ TEST(ResidenceTest, ResidentsThatAreHotAndWantedAreNotLost) {
 
 TEST(ResidenceTest, ResidentsThatRefuseToRestKeepTheirSlots) {
   Residence::Counts sum;
-  for (int round = 0; round < 10; ++round) {
+  for (int i = 0; i < Rounds(10); ++i) {
     RunStress({4, 8, 6, 1'000, RestPolicy::kAsNeeded, 30}, sum);
   }
   RunStress({4, 4, 5, 1'000, RestPolicy::kAsNeeded, 100}, sum);
@@ -234,8 +240,9 @@ TEST(ResidenceTest, ResidentsThatRefuseToRestKeepTheirSlots) {
 
 TEST(ResidenceTest, AlwaysPolicyWakesResidentsElsewhere) {
   Residence::Counts sum;
-  RunStress({4, 5, 100, 200, RestPolicy::kAlways, 10}, sum);
-  EXPECT_GT(sum.wakes_elsewhere.load(), 10'000u);
+  const int runs = Rounds(200, 40);
+  RunStress({4, 5, 100, runs, RestPolicy::kAlways, 10}, sum);
+  EXPECT_GT(sum.wakes_elsewhere.load(), static_cast<uint64_t>(50 * runs));
 }
 
 // --- the policy, with one P ---

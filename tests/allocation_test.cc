@@ -19,12 +19,12 @@
 #include "netpoll/net.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/mutex.h"
 #include "sched/sync/testing.h"
 #include "sched/sync/wait_group.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace {
 

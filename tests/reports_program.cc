@@ -17,9 +17,9 @@
 #include "sched/clock.h"
 #include "sched/fatal.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace reports {
 

@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "sched/rounds.h"
+#include "tests/rounds.h"
 #include "tests/subprocess.h"
 
 namespace weft {
@@ -178,15 +178,15 @@ TEST(PanicTest, SaysWhatTheExceptionIs) {
     const char* text;
   };
   for (const Case& c :
-       std::initializer_list<Case>{{"panic-string", "panic: a string\n\n"},
-                                   {"panic-literal", "panic: a literal\n\n"},
-                                   {"panic-number", "panic: (int)\n\n"},
-                                   {"panic-type", "panic: (reports::Odd)\n\n"},
-                                   {"panic-noexcept", "panic: escaped\n\n"},
-                                   {"panic-handling", "panic: second\n\n"},
-                                   {"panic-text", "panic: send on closed channel\n\n"},
-                                   {"fatal-text", "fatal error: a broken rule\n\n"},
-                                   {"terminate", "fatal error: std::terminate was called\n\n"}}) {
+       AllInTurn<Case>({{"panic-string", "panic: a string\n\n"},
+                        {"panic-literal", "panic: a literal\n\n"},
+                        {"panic-number", "panic: (int)\n\n"},
+                        {"panic-type", "panic: (reports::Odd)\n\n"},
+                        {"panic-noexcept", "panic: escaped\n\n"},
+                        {"panic-handling", "panic: second\n\n"},
+                        {"panic-text", "panic: send on closed channel\n\n"},
+                        {"fatal-text", "fatal error: a broken rule\n\n"},
+                        {"terminate", "fatal error: std::terminate was called\n\n"}})) {
     const ProcessResult r = RunProgram(c.name);
     EXPECT_EQ(r.exit_status, 2);
     EXPECT_THAT(r.err, StartsWith(absl::StrCat(c.text, "goroutine 1 [running]:\n")));
@@ -285,7 +285,7 @@ TEST(StartTest, MainIgnoresSigpipe) {
 }
 
 TEST(ConfigurationTest, BadValuesAreOneClearLine) {
-  for (const std::string value : {"0", "-3", "many", "1025", ""}) {
+  for (const std::string& value : AllInTurn<std::string>({"0", "-3", "many", "1025", ""})) {
     const ProcessResult r = RunProcess({"tests/reports_program", "nothing"},
                                        {.env = {absl::StrCat("WEFTMAXPROCS=", value)}});
     EXPECT_EQ(r.exit_status, 2) << value;
@@ -294,7 +294,9 @@ TEST(ConfigurationTest, BadValuesAreOneClearLine) {
   const ProcessResult r =
       RunProcess({"tests/reports_program", "nothing"}, {.env = {"WEFTDEBUG=nosuch=1"}});
   EXPECT_EQ(r.exit_status, 2);
-  EXPECT_EQ(r.err, "WEFTDEBUG: nosuch=1: no settings are linked into this program\n");
+  EXPECT_EQ(r.err,
+            "WEFTDEBUG: nosuch=1: no such setting in this program, which has: stackrest, "
+            "stackpoison\n");
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

@@ -13,9 +13,9 @@
 #include "netpoll/net.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 #include "sched/testing.h"
+#include "tests/rounds.h"
 #include "tests/subprocess.h"
 
 namespace weft {
@@ -75,7 +75,7 @@ void RunInParallel(int procs, int rounds) {
 // So much to do that every thread is woken, and parks again afterwards.
 void RunALoad() {
   Tasks tasks;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < testing::Rounds(1000, 300); ++i) {
     tasks.Go([] {
       for (int n = 0; n < 10; ++n) Yield();
     });

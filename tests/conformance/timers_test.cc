@@ -19,11 +19,11 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
-#include "sched/rounds.h"
 #include "sched/sync/testing.h"
 #include "sched/testing.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {

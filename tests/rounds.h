@@ -7,8 +7,8 @@
 //
 //   for (int i = 0; i < Rounds(10'000); ++i) { ... }
 //   Sleep(Shortened(absl::Seconds(1)));
-#ifndef WEFT_SCHED_ROUNDS_H_
-#define WEFT_SCHED_ROUNDS_H_
+#ifndef WEFT_TESTS_ROUNDS_H_
+#define WEFT_TESTS_ROUNDS_H_
 
 #include <algorithm>
 #include <cstdint>
@@ -39,13 +39,14 @@ inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 10, 1)); }
 // The same for time that has to pass, a tenth of it: not for deadlines.
 inline absl::Duration Shortened(absl::Duration alone) { return Repeated() ? alone / 10 : alone; }
 
-// All of these numbers, or where the test is repeated one of them, another one each time. For what
-// costs a process each.
-inline std::vector<int> AllInTurn(std::initializer_list<int> numbers) {
-  if (!Repeated()) return numbers;
-  return {numbers.begin()[Repetition() % numbers.size()]};
+// All of these, or where the test is repeated one of them, another one each time. For settings of
+// which each takes the whole test once more, or a process of its own.
+template <typename T>
+std::vector<T> AllInTurn(std::initializer_list<T> all) {
+  if (!Repeated()) return all;
+  return {all.begin()[Repetition() % all.size()]};
 }
 
 }  // namespace weft::testing
 
-#endif  // WEFT_SCHED_ROUNDS_H_
+#endif  // WEFT_TESTS_ROUNDS_H_
