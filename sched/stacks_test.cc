@@ -107,7 +107,8 @@ TEST_P(StacksTest, GoroutinesThatWaitInACatchClauseGoOnThere) {
     Chan<int> gate(0);
     Chan<std::string> caught(0);
     for (int i = 0; i < kGoroutines; ++i) {
-      Go([&] {
+      // By value: a value is received before its Send() has returned.
+      Go([gate, caught] {
         try {
           throw std::runtime_error("thrown");
         } catch (const std::runtime_error& error) {
@@ -130,7 +131,7 @@ TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
     Chan<int> gate(0);
     Chan<int64_t> results(0);
     for (int i = 0; i < kGoroutines; ++i) {
-      Go([&, i] {
+      Go([addresses, gate, results, i] {
         int64_t local = i;
         addresses.Send(&local);
         gate.Recv();
