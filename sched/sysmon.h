@@ -3,8 +3,8 @@
 // It runs duties that others register. A duty has a period; the monitor's pace adapts to the
 // shortest need: 20 us between rounds at first, doubling after 50 rounds in which no duty found
 // anything to do, up to 10 ms, and no round at all while the whole scheduler is idle and no
-// periodic duty is due. (The pace is that of Go's sysmon, but for what follows an idle time: if that
-// was shorter than 10 ms the pace stays as it was. A server under load is idle for a moment a
+// periodic duty is due. (The pace is that of Go's sysmon, but for what follows an idle time: if
+// that was shorter than 10 ms the pace stays as it was. A server under load is idle for a moment a
 // thousand times a second.)
 #ifndef WEFT_SCHED_SYSMON_H_
 #define WEFT_SCHED_SYSMON_H_
