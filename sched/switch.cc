@@ -92,7 +92,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(P* p, bool* inherits_slice) {
 // Brings the goroutine that is to come after `g` to its slot; false if it cannot come yet. One
 // whose home is the slot of `g` has to wait until that is left, and so is left to the loop: it
 // could move, but need not. (Where stacks do not move nobody calls it.)
-[[maybe_unused]] ABSL_ATTRIBUTE_NOINLINE bool BringBack(M* m, const G* g, P* p, G* next, bool inherits_slice) {
+[[maybe_unused]] ABSL_ATTRIBUTE_NOINLINE bool BringBack(M* m, const G* g, P* p, G* next,
+                                                        bool inherits_slice) {
   if (next->stack.home != g->stack.home) return BringToSlot(p, next);
   m->next_after_scheduler = next;
   m->next_inherits_slice = inherits_slice;
