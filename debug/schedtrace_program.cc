@@ -1,45 +1,122 @@
-// What schedtrace_test runs and watches: `schedtrace_program MODE MILLISECONDS`.
+// What schedtrace_test runs and watches: `schedtrace_program MODE LINES [SINCE]` does what MODE
+// says until it has written LINES lines of trace, counted from the first that contains SINCE and
+// was taken after it began. So a run is as long as the machine makes it, and the test need not
+// know. It prints the number of the line it counted from, 0 for the first of all.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/time/time.h"
-#include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/waiter.h"
 
 namespace {
 
-// Everything sleeps.
-void Idle(absl::Duration time) { weft::Sleep(time); }
+std::atomic<bool> going{false};
+std::atomic<bool> done{false};
+std::atomic<weft::Waiter*> main_waiter{nullptr};
+int first_line = 0;  // published by `done`
+
+// Passes on what the program writes to standard error.
+class Forwarder {
+ public:
+  Forwarder(int lines, std::string since) : lines_(lines), since_(std::move(since)) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) std::abort();
+    from_ = ends[0];
+    to_ = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    std::thread([this] { Run(); }).detach();
+  }
+
+ private:
+  void Run() {
+    std::string line;
+    for (char c; read(from_, &c, 1) == 1;) {
+      line += c;
+      if (c != '\n') continue;
+      if (write(to_, line.data(), line.size()) < 0) std::abort();
+      Count(line);
+      ++number_;
+      line.clear();
+    }
+  }
+
+  void Count(const std::string& line) {
+    // Acquire: pairs with whoever says that it is going.
+    if (!going.load(std::memory_order_acquire)) return;
+    // This one was taken before that perhaps.
+    if (!seen_one_) {
+      seen_one_ = true;
+      return;
+    }
+    if (!started_ && !absl::StrContains(line, since_)) return;
+    if (!started_) first_line = number_;
+    started_ = true;
+    if (--lines_ != 0) return;
+    done.store(true, std::memory_order_release);
+    if (weft::Waiter* waiter = main_waiter.load(std::memory_order_acquire); waiter != nullptr) {
+      waiter->Unpark();
+    }
+  }
+
+  int from_;
+  int to_;
+  int lines_;
+  const std::string since_;
+  int number_ = 0;
+  bool seen_one_ = false;
+  bool started_ = false;
+};
+
+bool Done() { return done.load(std::memory_order_acquire); }
+
+void Going() { going.store(true, std::memory_order_release); }
+
+// Everything waits.
+void Idle() {
+  weft::Waiter* self = weft::Waiter::Current();
+  main_waiter.store(self, std::memory_order_release);
+  Going();
+  while (!Done()) self->Park(weft::WaitReason::kSleep);
+}
 
 // Every P has goroutines that do nothing but yield, and more of them wait.
-void Busy(absl::Duration time) {
-  const weft::Instant end = weft::Instant::Now() + time;
+void Busy() {
   for (int i = 0; i < 50; ++i) {
-    weft::Go([end] {
-      while (weft::Instant::Now() < end) weft::Yield();
+    weft::Go([] {
+      while (!Done()) weft::Yield();
     });
   }
-  while (weft::Instant::Now() < end) weft::Yield();
+  Going();
+  while (!Done()) weft::Yield();
 }
 
 // One goroutine a P computes and does not call the runtime at all.
-void Hog(absl::Duration time) {
-  const weft::Instant end = weft::Instant::Now() + time;
+void Hog() {
   for (int i = 1; i < weft::MaxProcs(); ++i) {
-    weft::Go([end] {
-      while (weft::Instant::Now() < end) {
+    weft::Go([] {
+      while (!Done()) {
       }
     });
   }
-  while (weft::Instant::Now() < end) {
+  Going();
+  while (!Done()) {
   }
 }
 
 // All of the program's goroutines come and go, and so do the Ps.
-void Churn(absl::Duration time) {
-  const weft::Instant end = weft::Instant::Now() + time;
-  for (int n = 0; weft::Instant::Now() < end; ++n) {
+void Churn() {
+  Going();
+  for (int n = 0; !Done(); ++n) {
     for (int i = 0; i < 100; ++i) weft::Go([] { weft::Sleep(absl::Microseconds(50)); });
     weft::SetMaxProcs(1 + n % 4);
     weft::Sleep(absl::Milliseconds(1));
@@ -49,20 +126,24 @@ void Churn(absl::Duration time) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 64;
+  if (argc != 3 && argc != 4) return 64;
   const std::string mode = argv[1];
-  const absl::Duration time = absl::Milliseconds(std::atoi(argv[2]));
+  // One that is short ends by itself, without losing what it writes last.
+  if (mode != "short") new Forwarder(std::atoi(argv[2]), argc == 4 ? argv[3] : "");
   if (mode == "embedded") {
     // No Main(): a program of threads, of which one uses a goroutine.
     weft::Go([] {});
-    std::this_thread::sleep_for(absl::ToChronoMilliseconds(time));
+    Idle();
+    std::printf("%d\n", first_line);
     return 0;
   }
   return weft::Main([&] {
-    if (mode == "idle") Idle(time);
-    if (mode == "busy") Busy(time);
-    if (mode == "hog") Hog(time);
-    if (mode == "churn") Churn(time);
+    if (mode == "idle") Idle();
+    if (mode == "busy") Busy();
+    if (mode == "hog") Hog();
+    if (mode == "churn") Churn();
+    if (mode == "short") weft::Sleep(absl::Milliseconds(50));
+    std::printf("%d\n", first_line);
     return 0;
   });
 }
