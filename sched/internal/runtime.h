@@ -153,6 +153,9 @@ struct alignas(64) P {
   std::atomic<uint32_t> switches{0};          // to goroutines
   std::atomic<uint32_t> polls{0};             // looks at the poller
   int backlogs_taken = 0;                     // from other Ps, since the last look
+  P* watched = nullptr;                       // whether it gets to its backlog, see TakeBacklog()
+  uint32_t watched_switches = 0;
+  int looks_unchanged = 0;
   TimerHeap timers;
   stack::SlotCache slots;
   GMover stacks;  // where stack::kMayMove
