@@ -17,6 +17,7 @@
 #include "stack/mode.h"
 #include "stack/rest.h"
 #include "stack/slots.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -68,16 +69,18 @@ class StacksTest : public ::testing::TestWithParam<int> {
 };
 
 TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
+  const int goroutines = testing::Rounds(2'000, 400);
+  const uint64_t half = 5 * static_cast<uint64_t>(goroutines);
   const RestStats before = GetRestStats();
-  WaitAndWake(2'000, 10);
+  WaitAndWake(goroutines, 10);
   const RestStats after = GetRestStats();
   if (!stack::kMayMove) {
     EXPECT_EQ(after.rests, 0u);
     return;
   }
-  EXPECT_GT(after.rests - before.rests, 10'000u);
+  EXPECT_GT(after.rests - before.rests, half);
   const uint64_t moves = after.moves - before.moves;
-  EXPECT_GT(after.wakes_at_home - before.wakes_at_home + moves, 10'000u);
+  EXPECT_GT(after.wakes_at_home - before.wakes_at_home + moves, half);
   // With one P, home is never taken; unless WEFTDEBUG says that everybody is to move.
   const char* debug = std::getenv("WEFTDEBUG");
   if (GetParam() == 1 && (debug == nullptr || !absl::StrContains(debug, "stackrest=always"))) {
@@ -87,7 +90,7 @@ TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
   EXPECT_EQ(after.kept_broken_chain, before.kept_broken_chain);
 #ifdef __OPTIMIZE__
   // Nothing of the runtime's own is on the pinned stack of one that waits.
-  EXPECT_GT(after.pinned_returned - before.pinned_returned, 10'000u);
+  EXPECT_GT(after.pinned_returned - before.pinned_returned, half);
 #endif
   // A few hundred bytes each; unoptimized code takes more.
   EXPECT_LT((after.bytes_rested - before.bytes_rested) / (after.rests - before.rests), 4'000u);
@@ -148,11 +151,11 @@ TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
 
 TEST_P(StacksTest, ManyYieldWhileOthersComeAndGo) {
   testing::RunOnGoroutine([] {
-    constexpr int kGoroutines = 300;
+    const int goroutines = testing::Rounds(300, 100);
     WaitGroup all;
-    all.Add(kGoroutines);
-    std::vector<int> counts(kGoroutines);
-    for (int i = 0; i < kGoroutines; ++i) {
+    all.Add(goroutines);
+    std::vector<int> counts(static_cast<size_t>(goroutines));
+    for (int i = 0; i < goroutines; ++i) {
       Go([&, i] {
         for (int n = 0; n < 100; ++n) {
           ++counts[static_cast<size_t>(i)];
@@ -166,7 +169,7 @@ TEST_P(StacksTest, ManyYieldWhileOthersComeAndGo) {
       });
     }
     all.Wait();
-    EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0), kGoroutines * 100);
+    EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), 0), goroutines * 100);
   });
 }
 
