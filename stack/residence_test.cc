@@ -210,9 +210,12 @@ void RunStress(const Stress& stress, Residence::Counts& sum) {
 TEST(ResidenceTest, ThousandResidentsShareTwoSlotsOfFourThreads) {
   Residence::Counts sum;
   const int residents = Rounds(1'000);
-  RunStress({4, 2, residents, 20, RestPolicy::kAsNeeded, 0}, sum);
-  // All that can happen has.
   const uint64_t each = static_cast<uint64_t>(residents);
+  // On a busy machine the threads run one after another for a while, and find all homes free.
+  for (int i = 0; i == 0 || (sum.wakes_elsewhere.load() <= each / 10 && i < 1'000); ++i) {
+    RunStress({4, 2, residents, 20, RestPolicy::kAsNeeded, 0}, sum);
+  }
+  // All that can happen has.
   EXPECT_GT(sum.rests.load(), 5 * each);
   EXPECT_GT(sum.wakes_at_home.load(), each);
   EXPECT_GT(sum.wakes_elsewhere.load(), each / 10);
