@@ -100,12 +100,14 @@ TEST(IdleTest, UnparksFromThreadsArrive) {
     std::atomic<Waiter*> waiter{nullptr};
     std::atomic<int> asked{0};
     std::atomic<int> answered{0};
+    std::atomic<bool> ended{false};
     Go([&] {
       waiter.store(Waiter::Current());
       while (answered.load() < rounds) {
         while (asked.load() == answered.load()) Waiter::Current()->Park(WaitReason::kSelect);
         answered.fetch_add(1);
       }
+      ended.store(true);
     });
     ASSERT_TRUE(Comes([&] { return waiter.load() != nullptr; }));
     for (int i = 1; i <= rounds; ++i) {
@@ -114,6 +116,7 @@ TEST(IdleTest, UnparksFromThreadsArrive) {
       ASSERT_TRUE(Comes([&] { return answered.load() == i; })) << "round " << i;
       Pause(random);
     }
+    ASSERT_TRUE(Comes([&] { return ended.load(); }));
   });
 }
 
