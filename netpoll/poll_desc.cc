@@ -199,7 +199,7 @@ void PollDesc::Rearm() {
   }
 }
 
-void PollDesc::OnTimer(Timer& timer) {
+void PollDesc::OnTimer(CallbackTimer& timer) {
   PollDesc* desc = static_cast<DeadlineTimer&>(timer).desc;
   Woken woken;
   WEFT_DELAY_POINT("poll_desc.timer");

@@ -128,8 +128,8 @@ class alignas(128) PollDesc {
   static void SubtractWaiting(int n) { waiting_.fetch_sub(n, std::memory_order_relaxed); }
 
  private:
-  struct DeadlineTimer : Timer {
-    explicit DeadlineTimer(PollDesc* d) : Timer(OnTimer), desc(d) {}
+  struct DeadlineTimer : CallbackTimer {
+    explicit DeadlineTimer(PollDesc* d) : CallbackTimer(OnTimer), desc(d) {}
     PollDesc* const desc;
   };
   class Pool;
@@ -156,7 +156,7 @@ class alignas(128) PollDesc {
 
   enum class Cause { kEvent, kGiveUp };
   Waiter* Wake(PollMode mode, Cause cause);
-  static void OnTimer(Timer& timer);
+  static void OnTimer(CallbackTimer& timer);
   void Rearm() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
 
   static std::atomic<int> waiting_;

@@ -24,7 +24,7 @@ constexpr int kFreeGBlock = P::kMaxFreeGs / 2;
 struct GoroutineExit {};
 
 // Wakes the goroutine whose wait has reached its deadline.
-void WaitTimerFired(Timer& timer) {
+void WaitTimerFired(CallbackTimer& timer) {
   // The timer is a member of a G at a fixed place; offsetof on a type with bases is conditionally
   // supported, and both our compilers do.
 #pragma GCC diagnostic push

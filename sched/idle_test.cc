@@ -199,7 +199,8 @@ TEST(IdleTest, TimersOfABusyGoroutineFire) {
     std::atomic<int> result{0};
     Go([&] {
       struct Flag {
-        Timer timer{[](Timer& t) { reinterpret_cast<Flag*>(&t)->fired.store(true); }};
+        CallbackTimer timer{
+            [](CallbackTimer& t) { reinterpret_cast<Flag*>(&t)->fired.store(true); }};
         std::atomic<bool> fired{false};
       };
       std::mt19937 random(4);

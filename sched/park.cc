@@ -70,7 +70,7 @@ const GoroutineWaitOps kGoroutineWaitOps = {ParkUntil, ReadyWaiter, GoroutineMay
 
 namespace weft {
 
-bool Timer::Start(Instant when) {
+bool CallbackTimer::Start(Instant when) {
   internal::EnsureStarted();
   internal::RuntimeSection section;
   internal::M* m = internal::ThisM();
@@ -82,7 +82,7 @@ bool Timer::Start(Instant when) {
   return pending;
 }
 
-bool Timer::Stop() {
+bool CallbackTimer::Stop() {
   internal::RuntimeSection section;
   return internal::TimerHeap::Stop(*this);
 }

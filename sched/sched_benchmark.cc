@@ -130,7 +130,7 @@ void BM_SleepLate(benchmark::State& state) {
 void BM_Timer(benchmark::State& state) {
   OnGoroutine(state, [&] {
     for (auto _ : state) {
-      Timer timer([](Timer&) {});
+      CallbackTimer timer([](CallbackTimer&) {});
       timer.Start(Instant::Now() + absl::Hours(1));
       timer.Stop();
     }

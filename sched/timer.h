@@ -1,9 +1,10 @@
 // Timers that call a function, for the layers above: deadlines, sleeps, tickers.
 //
-// A Timer is a member of whatever waits by it; arming one allocates nothing. Each P has a heap of
-// its own, looked at by whoever schedules there and by thieves (sched/internal/timer_heap.h).
+// A CallbackTimer is a member of whatever waits by it; arming one allocates nothing. Each P has a
+// heap of its own, looked at by whoever schedules there and by thieves
+// (sched/internal/timer_heap.h).
 //
-//   struct Request { weft::Timer deadline{[](weft::Timer& t) { ... }}; };
+//   struct Request { weft::CallbackTimer deadline{[](weft::CallbackTimer& t) { ... }}; };
 //   request.deadline.Start(weft::Instant::Now() + absl::Seconds(1));
 #ifndef WEFT_SCHED_TIMER_H_
 #define WEFT_SCHED_TIMER_H_
@@ -19,17 +20,17 @@ namespace internal {
 class TimerHeap;
 }
 
-class Timer {
+class CallbackTimer {
  public:
   // Runs on a scheduler's stack, inside the runtime: it must be short and must not park, but may
   // unpark waiters (Waiter::Unpark) and start or stop timers, this one too. No lock is held.
-  using Callback = void (*)(Timer& timer);
+  using Callback = void (*)(CallbackTimer& timer);
 
-  explicit constexpr Timer(Callback callback) : callback_(callback) {}
+  explicit constexpr CallbackTimer(Callback callback) : callback_(callback) {}
   // It must not be pending, nor its callback running.
-  ~Timer() = default;
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
+  ~CallbackTimer() = default;
+  CallbackTimer(const CallbackTimer&) = delete;
+  CallbackTimer& operator=(const CallbackTimer&) = delete;
 
   // Arms it: the callback runs once, at `when` or as soon after as a P looks. If it was pending it
   // is moved. True: it was pending. Starts the runtime if it is not running. From any goroutine,

@@ -20,13 +20,13 @@ std::vector<int>* fired = nullptr;
 
 struct TestTimer {
   TestTimer() : timer(Fire) {}
-  static void Fire(Timer& t) {
+  static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<TestTimer*>(&t);
     self->runs.fetch_add(1);
     if (fired != nullptr) fired->push_back(self->number);
   }
 
-  Timer timer;  // first, so that Fire() finds the rest
+  CallbackTimer timer;  // first, so that Fire() finds the rest
   int number = 0;
   std::atomic<int> runs{0};
 };
@@ -145,7 +145,7 @@ TEST(TimerHeapTest, MoveAllToKeepsEveryTimer) {
 
 struct Repeating {
   Repeating() : timer(Fire) {}
-  static void Fire(Timer& t) {
+  static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<Repeating*>(&t);
     if (++self->runs < 5) {
       bool earliest;
@@ -153,7 +153,7 @@ struct Repeating {
     }
     if (self->runs == 1) self->stopped_other = TimerHeap::Stop(self->other->timer);
   }
-  Timer timer;
+  CallbackTimer timer;
   TimerHeap* heap = nullptr;
   int runs = 0;
   TestTimer* other = nullptr;

@@ -37,7 +37,7 @@ void OnEachKind(absl::FunctionRef<void()> body) {
 // Says when it ran, and wakes who made it.
 struct Stopwatch {
   Stopwatch() : timer(Fire), owner(Waiter::Current()) {}
-  static void Fire(Timer& t) {
+  static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<Stopwatch*>(&t);
     Waiter* owner = self->owner;
     self->at.store(Instant::Now().nanos());
@@ -49,7 +49,7 @@ struct Stopwatch {
     while (runs.load() < n) owner->Park(WaitReason::kSleep);
   }
 
-  Timer timer;  // first
+  CallbackTimer timer;  // first
   Waiter* const owner;
   std::atomic<int64_t> at{0};
   std::atomic<int> runs{0};
@@ -114,7 +114,7 @@ TEST(TimerTest, EarlierTimerEndsALongerSleep) {
 
 struct Chain {
   Chain() : timer(Fire) {}
-  static void Fire(Timer& t) {
+  static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<Chain*>(&t);
     if (self->runs.fetch_add(1) + 1 < 10) {
       EXPECT_FALSE(t.Start(Instant::Now())) << "not pending while its callback runs";
@@ -125,7 +125,7 @@ struct Chain {
       waiter->Unpark();
     }
   }
-  Timer timer;
+  CallbackTimer timer;
   std::atomic<int> runs{0};
   std::atomic<bool> spawned{false};
   Waiter* waiter = nullptr;

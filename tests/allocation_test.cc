@@ -199,7 +199,7 @@ TEST_P(AllocationTest, ContendedMutex) {
 
 TEST_P(AllocationTest, Timer) {
   Run([] {
-    weft::Timer timer([](weft::Timer&) {});
+    weft::CallbackTimer timer([](weft::CallbackTimer&) {});
     ExpectNoAllocations([&] {
       timer.Start(Instant::Now() + absl::Hours(1));
       EXPECT_TRUE(timer.Stop());

@@ -151,14 +151,14 @@ int SleepForEver() {
 }
 
 int PendingTimer() {
-  static weft::Timer timer([](weft::Timer&) {});
+  static weft::CallbackTimer timer([](weft::CallbackTimer&) {});
   timer.Start(weft::Instant::Now() + absl::Hours(1));
   ParkForEver(weft::WaitReason::kSelect);
   return 0;
 }
 
 int StoppedTimer() {
-  static weft::Timer timer([](weft::Timer&) {});
+  static weft::CallbackTimer timer([](weft::CallbackTimer&) {});
   timer.Start(weft::Instant::Now() + absl::Hours(1));
   weft::Sleep(absl::Milliseconds(20));
   timer.Stop();

@@ -83,7 +83,7 @@ struct alignas(64) G : Waiter {
 
   // --- some waits ---
   ScratchSpace scratch_space;
-  Timer wait_timer;  // ends a wait with a deadline
+  CallbackTimer wait_timer;  // ends a wait with a deadline
 };
 
 struct M : Thread {

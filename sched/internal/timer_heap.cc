@@ -9,7 +9,7 @@ constexpr int32_t kArity = 4;
 
 }  // namespace
 
-bool TimerHeap::Start(Timer& timer, Instant when, TimerHeap& home, bool* earliest) {
+bool TimerHeap::Start(CallbackTimer& timer, Instant when, TimerHeap& home, bool* earliest) {
   const bool pending = Stop(timer);
   LockGuard guard(home.lock_);
   home.Insert(timer, when);
@@ -17,7 +17,7 @@ bool TimerHeap::Start(Timer& timer, Instant when, TimerHeap& home, bool* earlies
   return pending;
 }
 
-bool TimerHeap::Stop(Timer& timer) {
+bool TimerHeap::Stop(CallbackTimer& timer) {
   for (;;) {
     // Acquire: pairs with the release in Insert(), for the heap itself.
     TimerHeap* heap = timer.heap_.load(std::memory_order_acquire);
@@ -33,7 +33,7 @@ bool TimerHeap::Stop(Timer& timer) {
 int TimerHeap::RunDue(Instant now) {
   int ran = 0;
   while (earliest_.load(std::memory_order_relaxed) <= now.nanos()) {
-    Timer* timer;
+    CallbackTimer* timer;
     {
       LockGuard guard(lock_);
       if (heap_.empty() || heap_[0].when > now.nanos()) break;
@@ -49,15 +49,15 @@ int TimerHeap::RunDue(Instant now) {
 
 void TimerHeap::MoveAllTo(TimerHeap& to) {
   for (;;) {
-    Timer* timer;
+    CallbackTimer* timer;
     Instant when;
     {
       LockGuard guard(lock_);
       if (heap_.empty()) return;
       timer = heap_[0].timer;
       when = timer->when_;
-      // Timer::heap_ goes from this heap to the other with no null in between, and both locks are
-      // held: a Stop() finds one or the other, and waits for it.
+      // CallbackTimer::heap_ goes from this heap to the other with no null in between, and both
+      // locks are held: a Stop() finds one or the other, and waits for it.
       Take(*timer);
       WEFT_DELAY_POINT("timer.move");
       LockGuard to_guard(to.lock_);
@@ -66,7 +66,7 @@ void TimerHeap::MoveAllTo(TimerHeap& to) {
   }
 }
 
-void TimerHeap::Insert(Timer& timer, Instant when) {
+void TimerHeap::Insert(CallbackTimer& timer, Instant when) {
   timer.when_ = when;
   timer.heap_.store(this, std::memory_order_release);
   heap_.push_back({});
@@ -74,13 +74,13 @@ void TimerHeap::Insert(Timer& timer, Instant when) {
   UpdateEarliest();
 }
 
-void TimerHeap::Remove(Timer& timer) {
+void TimerHeap::Remove(CallbackTimer& timer) {
   Take(timer);
   // Last, and release: who finds the timer in no heap may start it again in another one at once.
   timer.heap_.store(nullptr, std::memory_order_release);
 }
 
-void TimerHeap::Take(Timer& timer) {
+void TimerHeap::Take(CallbackTimer& timer) {
   const int32_t index = timer.index_;
   timer.index_ = -1;
   const Entry last = heap_.back();

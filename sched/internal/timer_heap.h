@@ -16,8 +16,8 @@ namespace weft::internal {
 // A four-ary min-heap: half the levels of a binary one, and the four children of a node share a
 // cache line. The timers themselves are elsewhere and know their place.
 //
-// Which heap a timer is in is Timer::heap_, written only under that heap's lock; whoever finds it
-// takes the lock and looks again.
+// Which heap a timer is in is CallbackTimer::heap_, written only under that heap's lock; whoever
+// finds it takes the lock and looks again.
 class TimerHeap {
  public:
   TimerHeap() = default;
@@ -26,10 +26,10 @@ class TimerHeap {
 
   // Arms `timer`, which may be pending in any heap: in the heap it is pending in, else in `home`.
   // True: it was pending. `*earliest` is set where it has become the first of its heap.
-  static bool Start(Timer& timer, Instant when, TimerHeap& home, bool* earliest);
+  static bool Start(CallbackTimer& timer, Instant when, TimerHeap& home, bool* earliest);
 
   // Disarms `timer`, whatever heap it is in. True: it was pending.
-  static bool Stop(Timer& timer);
+  static bool Stop(CallbackTimer& timer);
 
   // Runs the callbacks of all timers due at `now`, each without the lock. From any thread inside
   // the runtime, several at once too. Returns how many.
@@ -50,13 +50,13 @@ class TimerHeap {
  private:
   struct Entry {
     int64_t when;
-    Timer* timer;
+    CallbackTimer* timer;
   };
 
-  void Insert(Timer& timer, Instant when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
-  void Remove(Timer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
-  // Remove() that leaves Timer::heap_ for the caller to change, still under the lock.
-  void Take(Timer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
+  void Insert(CallbackTimer& timer, Instant when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
+  void Remove(CallbackTimer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
+  // Remove() that leaves CallbackTimer::heap_ for the caller to change, still under the lock.
+  void Take(CallbackTimer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   void SiftUp(int32_t index, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   void SiftDown(int32_t index, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);
   void Place(int32_t index, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock_);

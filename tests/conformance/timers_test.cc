@@ -1,6 +1,6 @@
-// What Go's tests assert of timers and sleeps, as far as it can be said with weft::Timer, Sleep and
-// Select's After: TM-01 to TM-14. TM-13 is beside the timers (sched/timer_test.cc); what cannot be
-// said is in tests/README.md.
+// What Go's tests assert of timers and sleeps, as far as it can be said with weft::CallbackTimer,
+// Sleep and Select's After: TM-01 to TM-14. TM-13 is beside the timers (sched/timer_test.cc); what
+// cannot be said is in tests/README.md.
 #include <signal.h>
 #include <unistd.h>
 
@@ -61,7 +61,7 @@ class Alarm {
   }
 
  private:
-  static void Fire(Timer& timer) {
+  static void Fire(CallbackTimer& timer) {
     // The timer is the first member.
     auto* self = reinterpret_cast<Alarm*>(&timer);
     // Who sees the count may destroy this.
@@ -70,7 +70,7 @@ class Alarm {
     waiter->Unpark();
   }
 
-  Timer timer_{Fire};
+  CallbackTimer timer_{Fire};
   std::atomic<int> fired_{0};
   std::atomic<Waiter*> waiter_{nullptr};
 };
@@ -104,7 +104,7 @@ TEST_P(TimerConformance, TM01_SleepSurvivesSignals) {
 // for now each time, goes on at once.
 struct Chain {
   static constexpr int kLinks = 10;
-  static void Fire(Timer& t) {
+  static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<Chain*>(&t);
     Go([self] {
       Sleep(self->sleep);
@@ -118,7 +118,7 @@ struct Chain {
     }
   }
 
-  Timer timer{Fire};  // first
+  CallbackTimer timer{Fire};  // first
   const absl::Duration sleep = absl::Milliseconds(Rounds(1000, 300));
   int links = 0;
   std::atomic<int> slept{0};
@@ -280,7 +280,7 @@ TEST_P(TimerConformance, TM10_ExtremeDurations) {
 }
 
 // Go's timers without a function cannot be made here, so none can be started or stopped.
-static_assert(!std::is_default_constructible_v<Timer>, "TM-11");
+static_assert(!std::is_default_constructible_v<CallbackTimer>, "TM-11");
 
 // A timer through all that can happen to it, a hundred of them in any order: what Start and Stop
 // say is right at every step. Returns how long the last firing took at most.
