@@ -434,6 +434,51 @@ TEST_P(ChanConformance, CH24_OwnedObjectsArriveIntactBySelect) {
   Run([] { ExchangeOwnedObjects(true); });
 }
 
+// CH-25: a stack gives its room up while its goroutine waits to send. Before, it was deep; beside
+// it others come and go, so that it has to leave its slot; what it sends, and what it has at hand,
+// stay as they are.
+[[gnu::noinline]] int UseStack(int depth) {
+  volatile char frame[512];
+  frame[0] = static_cast<char>(depth);
+  const int below = depth == 0 ? 0 : UseStack(depth - 1);
+  return below + frame[0] - static_cast<char>(depth) + 1;
+}
+
+TEST_P(ChanConformance, CH25_StacksMayShrinkUnderABlockedSend) {
+  Run([] {
+    for (const int depth : {1, 10, 30, 200}) {
+      Chan<std::array<int, 5>> c(0);
+      Chan<int> crowd(0);
+      Tasks tasks;
+      const int rounds = Rounds(30, 5);
+      tasks.Go([&] {
+        int sum = 0;
+        for (int i = 0; i < rounds; ++i) {
+          const std::array<int, 5> value = {i, i + 1, i + 2, i + 3, i + 4};
+          sum += UseStack(depth);
+          EXPECT_TRUE(c.Send(value));
+          EXPECT_EQ(value[4], i + 4);
+        }
+        EXPECT_EQ(sum, rounds * (depth + 1));
+        c.Close();
+      });
+      for (int i = 0; i < rounds; ++i) {
+        Yield();  // so that it waits, mostly
+        constexpr int kCrowd = 20;
+        for (int n = 0; n < kCrowd; ++n) {
+          tasks.Go([&] {
+            UseStack(depth / 10);
+            crowd.Send(1);
+          });
+        }
+        for (int n = 0; n < kCrowd; ++n) crowd.Recv();
+        EXPECT_EQ(c.Recv(), (std::array<int, 5>{i, i + 1, i + 2, i + 3, i + 4}));
+      }
+      EXPECT_EQ(c.Recv(), std::nullopt);
+    }
+  });
+}
+
 TEST_P(ChanConformance, CH26_ChannelsTravelThroughChannels) {
   Run([] {
     Chan<Chan<int>> channels(1);

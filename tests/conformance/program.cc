@@ -1,11 +1,13 @@
-// What scheduler_test runs as processes of their own: `program NAME`.
+// What the tests beside it run as processes of their own: `program NAME`.
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <stdexcept>
 #include <string>
 
 #include "sched/goroutine.h"
 #include "sched/waiter.h"
+#include "stack/slots.h"
 
 namespace {
 
@@ -34,13 +36,48 @@ int CountAndDump() {
   for (;;) weft::Waiter::Current()->Park(weft::WaitReason::kSelect);
 }
 
+volatile int64_t sink = 0;
+
+[[gnu::noinline]] int64_t Recurse(int64_t depth) {
+  const int64_t below = depth == 0 ? 0 : Recurse(depth - 1);
+  sink = below;
+  return below + 1;
+}
+
+int Overflow() { return static_cast<int>(Recurse(int64_t{1} << 40)); }
+
+// Has 8 KiB of its own, and tells what has been thrown as part of another error.
+[[gnu::noinline]] void Wrap(void (*function)()) {
+  volatile char frame[8192];
+  frame[0] = 'w';
+  try {
+    function();
+  } catch (const std::exception& error) {
+    const char first = frame[0];
+    throw std::runtime_error(first + ("rap: " + std::string(error.what())));
+  }
+}
+
+int RecursivePanic() {
+  try {
+    Wrap([] { throw std::runtime_error("bad"); });
+  } catch (const std::exception& error) {
+    std::printf("%s\n", error.what());
+    std::fflush(stdout);
+  }
+  throw std::runtime_error("again");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string name = argc == 2 ? argv[1] : "";
+  if (name == "overflow") weft::stack::SetMaxStack(1'474'560);
   return weft::Main([&] {
     if (name == "count") return Count();
     if (name == "count-and-dump") return CountAndDump();
+    if (name == "overflow") return Overflow();
+    if (name == "recursive-panic") return RecursivePanic();
     return 64;
   });
 }
