@@ -44,7 +44,9 @@ class Instant {
   // The Instant at which the wall clock shows `time` if nobody sets it in between.
   static Instant FromTime(absl::Time time) {
     if (time == absl::InfiniteFuture()) return Never();
-    return Now() + (time - absl::Now());
+    // The wall clock first: what passes between the two looks makes the Instant late, never early.
+    const absl::Duration left = time - absl::Now();
+    return Now() + left;
   }
 
   // Nanoseconds on CLOCK_MONOTONIC.
