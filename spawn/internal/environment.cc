@@ -1,0 +1,44 @@
+#include "spawn/internal/environment.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace weft::spawn::internal {
+
+std::vector<std::string> LastOfEachName(const std::vector<std::string>& env) {
+  std::vector<std::string> kept;
+  absl::flat_hash_set<absl::string_view> names;
+  for (auto variable = env.rbegin(); variable != env.rend(); ++variable) {
+    const absl::string_view text = *variable;
+    const size_t equals = text.find('=');
+    if (equals == absl::string_view::npos || names.insert(text.substr(0, equals)).second) {
+      kept.push_back(*variable);
+    }
+  }
+  std::reverse(kept.begin(), kept.end());
+  return kept;
+}
+
+std::vector<std::string> InheritedEnvironment(const std::string& dir) {
+  std::vector<std::string> env;
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
+    if (dir.empty() || !absl::StartsWith(*variable, "PWD=")) env.emplace_back(*variable);
+  }
+  if (dir.empty()) return env;
+  if (dir[0] == '/') {
+    env.push_back(absl::StrCat("PWD=", dir));
+  } else if (const std::unique_ptr<char, void (*)(void*)> here(getcwd(nullptr, 0), &free); here) {
+    env.push_back(absl::StrCat("PWD=", here.get(), "/", dir));
+  }
+  return env;
+}
+
+}  // namespace weft::spawn::internal

@@ -1,0 +1,163 @@
+#include "spawn/testing.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
+namespace weft::spawn::testing {
+namespace {
+
+void Install(std::vector<sock_filter> code) {
+  sock_fprog program = {static_cast<unsigned short>(code.size()), code.data()};
+  ASSERT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+}  // namespace
+
+absl::StatusOr<Ended> Collect(const std::string& path, const std::vector<std::string>& argv,
+                              ForkExecOptions options) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return absl::InternalError("pipe");
+  options.files.resize(std::max<size_t>(options.files.size(), 3), -1);
+  options.files[1] = ends[1];
+  const absl::StatusOr<Child> child = ForkExec(path, argv, options);
+  close(ends[1]);
+  if (!child.ok()) {
+    close(ends[0]);
+    return child.status();
+  }
+  std::string out;
+  char buffer[4096];
+  for (;;) {
+    const ssize_t n = read(ends[0], buffer, sizeof(buffer));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    out.append(buffer, static_cast<size_t>(n));
+  }
+  close(ends[0]);
+  Ended ended = WaitFor(*child);
+  ended.out = std::move(out);
+  return ended;
+}
+
+Ended WaitFor(const Child& child) {
+  int status = 0;
+  while (waitpid(child.pid, &status, 0) < 0) {
+    if (errno == EINTR) continue;
+    ADD_FAILURE() << "waitpid " << child.pid << ": errno " << errno;
+    break;
+  }
+  if (child.pidfd >= 0) close(child.pidfd);
+  Ended ended;
+  if (WIFEXITED(status)) ended.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) ended.signal = WTERMSIG(status);
+  return ended;
+}
+
+std::vector<std::string> OpenFiles() {
+  std::vector<std::string> files;
+  DIR* const dir = opendir("/proc/self/fd");
+  if (dir == nullptr) return {"no /proc"};
+  while (const dirent* const entry = readdir(dir)) {
+    if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(dir)) continue;
+    char link[512];
+    const ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link));
+    files.push_back(
+        absl::StrCat(entry->d_name, " ", absl::string_view(link, n < 0 ? 0 : size_t(n))));
+  }
+  closedir(dir);
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+bool HasChildren() {
+  siginfo_t info = {};
+  return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
+std::string StatusLine(const std::string& name, ForkExecOptions options) {
+  const absl::StatusOr<Ended> ended =
+      Collect("/bin/cat", {"cat", "/proc/self/status"}, std::move(options));
+  if (!ended.ok()) return std::string(ended.status().message());
+  for (absl::string_view line : absl::StrSplit(ended->out, '\n')) {
+    if (absl::ConsumePrefix(&line, name) && absl::ConsumePrefix(&line, ":\t")) {
+      return std::string(absl::StripTrailingAsciiWhitespace(line));
+    }
+  }
+  return absl::StrCat("no ", name, " in ", ended->out);
+}
+
+std::string StatField(int field, ForkExecOptions options) {
+  const absl::StatusOr<Ended> ended =
+      Collect("/bin/cat", {"cat", "/proc/self/stat"}, std::move(options));
+  if (!ended.ok()) return std::string(ended.status().message());
+  const std::vector<std::string> fields = absl::StrSplit(ended->out, ' ');
+  return static_cast<size_t>(field) > fields.size() ? ended->out : fields[size_t(field) - 1];
+}
+
+bool InForkedProcess(const std::function<void()>& body) {
+  fflush(nullptr);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    body();
+    fflush(nullptr);
+    _exit(::testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void RefuseSyscalls(const std::vector<int>& numbers, int error) {
+  std::vector<sock_filter> code;
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
+  for (const int number : numbers) {
+    code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1));
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)));
+  }
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  Install(std::move(code));
+}
+
+void RefuseSyscallWithBits(int number, uint32_t bits, int error) {
+  std::vector<sock_filter> code;
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
+  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 3));
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)));
+  code.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1));
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)));
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  Install(std::move(code));
+}
+
+bool Eventually(const std::function<bool()>& condition, absl::Duration limit) {
+  const absl::Time deadline = absl::Now() + limit;
+  while (!condition()) {
+    if (absl::Now() > deadline) return false;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return true;
+}
+
+}  // namespace weft::spawn::testing
