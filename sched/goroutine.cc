@@ -215,6 +215,16 @@ void Sleep(absl::Duration duration) {
   }
 }
 
+bool internal::IsExit(const std::exception_ptr& exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const internal::GoroutineExit&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 void Exit() {
   if (internal::ThisG() == nullptr) Fatal("Exit called on a thread that runs no goroutine");
   throw internal::GoroutineExit();

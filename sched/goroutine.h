@@ -24,6 +24,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <type_traits>
 #include <utility>
 
@@ -76,6 +77,11 @@ void Sleep(absl::Duration duration);
 // (...)` handlers on the way see it and must rethrow. Ending main this way leaves the others
 // running. Not from plain threads: fatal.
 [[noreturn]] void Exit();
+
+namespace internal {
+// Whether it is what Exit() throws: for code that catches everything, to pass on or to keep.
+bool IsExit(const std::exception_ptr& exception);
+}  // namespace internal
 
 // The number of Ps: how many goroutines run Weft code at once. Defaults to WEFTMAXPROCS, else to
 // the processors that the affinity mask and the cgroup's quota allow.
