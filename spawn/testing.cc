@@ -115,7 +115,7 @@ std::string StatField(int field, ForkExecOptions options) {
   return static_cast<size_t>(field) > fields.size() ? ended->out : fields[size_t(field) - 1];
 }
 
-bool InForkedProcess(const std::function<void()>& body) {
+void InForkedProcess(const std::function<void()>& body) {
   fflush(nullptr);
   const pid_t pid = fork();
   if (pid == 0) {
@@ -126,7 +126,7 @@ bool InForkedProcess(const std::function<void()>& body) {
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  EXPECT_EQ(status, 0) << "of the forked process";
 }
 
 void RefuseSyscalls(const std::vector<int>& numbers, int error) {

@@ -42,9 +42,8 @@ std::string StatusLine(const std::string& name, ForkExecOptions options = {});
 std::string StatField(int field, ForkExecOptions options = {});
 
 // Runs `body` in a forked copy of this process, which may then do to itself what cannot be undone.
-// Its failed expectations are printed, and true is returned if there were none. Only while this
-// process has one thread.
-bool InForkedProcess(const std::function<void()>& body);
+// Its failed expectations count here too. Only while this process has one thread.
+void InForkedProcess(const std::function<void()>& body);
 
 // Has these system calls fail with `error` in this process from now on, and its children.
 void RefuseSyscalls(const std::vector<int>& numbers, int error);
