@@ -140,6 +140,13 @@ void RefuseSyscalls(const std::vector<int>& numbers, int error) {
   Install(std::move(code));
 }
 
+void KillAtSyscall(int number) {
+  Install({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1),
+           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)});
+}
+
 void RefuseSyscallWithBits(int number, uint32_t bits, int error) {
   std::vector<sock_filter> code;
   code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));

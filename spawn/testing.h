@@ -48,6 +48,9 @@ void InForkedProcess(const std::function<void()>& body);
 // Has these system calls fail with `error` in this process from now on, and its children.
 void RefuseSyscalls(const std::vector<int>& numbers, int error);
 
+// Kills whatever makes this system call in this process from now on, and its children.
+void KillAtSyscall(int number);
+
 // Has system calls `number` fail with `error` if their first argument has any of these bits.
 void RefuseSyscallWithBits(int number, uint32_t bits, int error);
 
