@@ -128,25 +128,33 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
   const G* creator = ThisG();
   g->creator_id = creator == nullptr ? 0 : creator->id;
   g->creation_site = nullptr;
-  g->name = options.name;
+  g->name = options.name.data();
+  g->name_bytes = static_cast<uint32_t>(options.name.size());
   g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
                                             : stack::SizeClassFor(options.stack_bytes);
-  g->runtime_depth = 1;  // GoroutineEntry leaves
+  g->runtime_depth = 0;
   g->blocking_sections = 0;
   g->closure = std::move(closure);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   return g;
 }
 
-// Has its own frame, so that the frame that runs for ever holds nothing.
-__attribute__((noinline)) void RunClosure(G* g) {
+// A goroutine's stack begins with these two, so they keep nothing there: who asks for the goroutine
+// asks the thread, and a stack protector has nothing to protect where a frame holds no array.
+#if defined(__has_attribute)
+#if __has_attribute(no_stack_protector)
+__attribute__((no_stack_protector))
+#endif
+#endif
+__attribute__((noinline)) void
+RunClosure() {
   try {
-    g->closure();
+    ThisG()->closure();
   } catch (const GoroutineExit&) {
     // No catch (...): an exception that nobody takes must find no handler at all, so that the
     // terminate handler runs before anything is unwound and can show where it was thrown.
   }
-  g->closure.Reset();
+  ThisG()->closure.Reset();
 }
 
 }  // namespace
@@ -158,13 +166,10 @@ ExceptionState* ThisThreadsExceptions() {
   return reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals());
 }
 
-void GoroutineEntry(void* arg) {
-  G* g = AsG(*static_cast<stack::Resident*>(arg));
-  FinishFirstSwitch();
-  LeaveRuntime();
-  RunClosure(g);
+void GoroutineEntry(void*) {
+  RunClosure();
   EnterRuntime();
-  SwitchAwayForGood(FinishGoroutine);
+  SwitchAwayForGood<FinishGoroutine>();
 }
 
 void SpawnMain(absl::AnyInvocable<void()> main) {
@@ -200,8 +205,8 @@ void Yield() {
     sched_yield();
     return;
   }
-  internal::RuntimeSection section;
-  internal::SwitchAway(internal::QueueAtTail);
+  internal::EnterRuntime();
+  internal::SwitchAwayAndLeave<internal::QueueAtTail>();
 }
 
 void Sleep(absl::Duration duration) {

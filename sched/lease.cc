@@ -105,7 +105,7 @@ P* SurrenderP(M* m) {
   return ReleaseP(m);
 }
 
-__attribute__((noinline)) void AnswerAttention() {
+__attribute__((noinline)) void AnswerAttention() noexcept {
   M* m = ThisM();
   if (!have_membarrier) {
     // What the membarrier would have done between the store of in_runtime and this look at attn.
@@ -125,13 +125,13 @@ __attribute__((noinline)) void AnswerAttention() {
     if (p != nullptr) {
       AcquireP(m, p);
     } else {
-      SwitchAway(QueueWithoutP);
+      SwitchAway<QueueWithoutP>();
     }
     return;
   }
   if (sched.stopping.load(std::memory_order_relaxed) ||
       p->yield_requested.exchange(false, std::memory_order_relaxed)) {
-    SwitchAway(QueueGlobally);
+    SwitchAway<QueueGlobally>();
   }
 }
 

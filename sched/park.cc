@@ -30,31 +30,45 @@ void FinishPark(M* m, G* g) {
   if (!WaiterProtocol::Publish(*g)) Ready(g);
 }
 
-bool ParkUntil(Waiter* self, Instant deadline, WaitReason reason) {
-  RuntimeSection section;
-  if (WaiterProtocol::TakeToken(*self)) return true;
-  G* g = AsG(self);
-  if (!deadline.IsNever()) {
-    if (deadline <= Instant::Now()) return false;
-    g->wait_timer.Start(deadline);
+void Park(Waiter* self, WaitReason reason) noexcept {
+  EnterRuntime();
+  if (WaiterProtocol::TakeToken(*self)) {
+    LeaveRuntime();
+    return;
   }
+  AsG(self)->wait_reason.store(reason, std::memory_order_relaxed);
+  SwitchAwayAndLeave<FinishPark>();
+}
+
+bool ParkUntil(Waiter* self, Instant deadline, WaitReason reason) noexcept {
+  EnterRuntime();
+  if (WaiterProtocol::TakeToken(*self)) {
+    LeaveRuntime();
+    return true;
+  }
+  G* g = AsG(self);
+  if (deadline <= Instant::Now()) {
+    LeaveRuntime();
+    return false;
+  }
+  g->wait_timer.Start(deadline);
   g->wait_reason.store(reason, std::memory_order_relaxed);
-  SwitchAway(FinishPark);
-  g->wait_reason.store(WaitReason::kNone, std::memory_order_relaxed);
-  if (deadline.IsNever()) return true;
+  SwitchAway<FinishPark>();
   // The timer's own wake-up is a token too: which of the two ended the wait shows in whether the
   // timer was still pending. One that fires at this moment leaves a token, which the next wait's
   // loop absorbs.
-  return g->wait_timer.Stop() || Instant::Now() < deadline;
+  const bool in_time = g->wait_timer.Stop() || Instant::Now() < deadline;
+  LeaveRuntime();
+  return in_time;
 }
 
-void ReadyWaiter(Waiter* waiter) {
+void ReadyWaiter(Waiter* waiter) noexcept {
   RuntimeSection section;
   Ready(AsG(waiter));
 }
 
 // The conditions of Go's runtime_canSpin.
-bool GoroutineMaySpin() {
+bool GoroutineMaySpin() noexcept {
   RuntimeSection section;
   const int running = sched.p_count.load(std::memory_order_relaxed) -
                       sched.idle_p_count.load(std::memory_order_relaxed) -
@@ -64,7 +78,7 @@ bool GoroutineMaySpin() {
 
 }  // namespace
 
-const GoroutineWaitOps kGoroutineWaitOps = {ParkUntil, ReadyWaiter, GoroutineMaySpin};
+const GoroutineWaitOps kGoroutineWaitOps = {Park, ParkUntil, ReadyWaiter, GoroutineMaySpin};
 
 }  // namespace weft::internal
 

@@ -1,8 +1,13 @@
 // From one goroutine to the next.
 //
 // A goroutine that leaves (parks, yields, ends) may be made runnable again, or its stack reused,
-// only once its stack is left. So it leaves word what is to be done with it (M::after_switch), and
-// whoever runs next on the thread does that first: another goroutine, or the scheduler's loop.
+// only once its stack is left. So it says what is to be done with it, and whoever runs next on the
+// thread does that first: another goroutine, or the scheduler's loop.
+//
+// What a goroutine that waits has on its stack is kept for as long, so there should be little. The
+// switch is the last thing that LeaveStack() does, and LeaveStack() the last that Park() does:
+// their frames are gone when the stack is left. What is left to be done when the goroutine runs
+// again, the end of Park()'s runtime section, is done by the switch.
 //
 // The next goroutine is switched to directly where the choice is the plain one, the head of the
 // local queue: that saves the way over the scheduler's stack. Anything else (the timers' or the
@@ -39,7 +44,7 @@ __attribute__((no_sanitize("thread"))) void PrefetchNext(const P* p) {
 }
 
 // Makes `g`, which has its slot, the goroutine of this thread; the switch itself is next.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Arrive(M* m, P* p, G* g, bool inherits_slice) {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void MakeCurrent(M* m, P* p, G* g, bool inherits_slice) {
   g->m.store(m, std::memory_order_relaxed);
   const bool blocking = g->blocking_sections > 0;
   g->status.store(blocking ? GStatus::kSyscall : GStatus::kRunning, std::memory_order_relaxed);
@@ -57,13 +62,11 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Arrive(M* m, P* p, G* g, bool inherits_
 }
 
 // Saves what belongs to the goroutine; the switch away from it is next.
-void Leave(M* m, G* g, void (*after)(M*, G*)) {
-  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed);
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Leave(M* m, G* g, int32_t ended_sections) {
+  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed) - ended_sections;
   m->in_runtime.store(1, std::memory_order_relaxed);
   g->exceptions = *m->exceptions;
   g->m.store(nullptr, std::memory_order_relaxed);
-  m->left = g;
-  m->after_switch = after;
 }
 
 // For the scheduler's stack, which no goroutine's state belongs to.
@@ -93,7 +96,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(P* p, bool* inherits_slice) {
 // whose home is the slot of `g` has to wait until that is left, and so is left to the loop: it
 // could move, but need not. (Where stacks do not move nobody calls it.)
 [[maybe_unused]] ABSL_ATTRIBUTE_NOINLINE bool BringBack(M* m, const G* g, P* p, G* next,
-                                                        bool inherits_slice) {
+                                                        bool inherits_slice) noexcept {
   if (next->stack.home != g->stack.home) return BringToSlot(p, next);
   m->next_after_scheduler = next;
   m->next_inherits_slice = inherits_slice;
@@ -123,72 +126,53 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p
 }
 
 // For one that will go on: what is on the pinned stack here would else be on its, while it waits.
-ABSL_ATTRIBUTE_NOINLINE Next DirectNextAfter(M* m, const G* g, P* p) {
+ABSL_ATTRIBUTE_NOINLINE Next DirectNextAfter(M* m, const G* g, P* p) noexcept {
   return DirectNextInSlot(m, g, p);
 }
 
-// First thing on the stack that was switched to. The thread is another one than before the switch,
-// perhaps, so nothing from before may be used.
-void FinishSwitch() {
-  M* m = ThisM();
-  m->after_switch(m, m->left);
-}
-
-// In the goroutine that has arrived: its lease counts as it left it, from here on.
-void Resume() {
-  M* m = ThisM();
-  m->in_runtime.store(AsG(m->waiter)->runtime_depth, std::memory_order_relaxed);
-}
+void AfterScheduler(M*, G*) {}
 
 }  // namespace
 
-void SwitchAway(void (*after)(M*, G*)) {
+void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
   const Next next = DirectNextAfter(m, g, p);
-  Leave(m, g, after);
+  Leave(m, g, ended_sections);
+  stack::Context* to = &m->context;
   if (next.g != nullptr) {
-    Arrive(m, p, next.g, next.inherits_slice);
-    stack::Switch(g->stack.context, next.g->stack.context);
+    MakeCurrent(m, p, next.g, next.inherits_slice);
+    to = &next.g->stack.context;
   } else {
     ArriveAtScheduler(m);
-    stack::Switch(g->stack.context, m->context);
   }
-  FinishSwitch();
-  Resume();
+  stack::SwitchTo(g->stack.context, *to, arrival, m, g);
 }
 
-void SwitchAwayForGood(void (*after)(M*, G*)) {
+void LeaveStackForGood(stack::Arrival arrival) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
   const Next next = DirectNextInSlot(m, g, p);
-  Leave(m, g, after);
+  Leave(m, g, 0);
   if (next.g != nullptr) {
-    Arrive(m, p, next.g, next.inherits_slice);
-    stack::SwitchFinal(g->stack.context, next.g->stack.context);
+    MakeCurrent(m, p, next.g, next.inherits_slice);
+    stack::SwitchFinalTo(g->stack.context, next.g->stack.context, arrival, m, g);
   }
   ArriveAtScheduler(m);
-  stack::SwitchFinal(g->stack.context, m->context);
+  stack::SwitchFinalTo(g->stack.context, m->context, arrival, m, g);
 }
 
 void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
   while (g != nullptr) {
     P* p = m->p.load(std::memory_order_relaxed);
     if (!BringToSlot(p, g)) return;
-    Arrive(m, p, g, inherits_slice);
-    m->after_switch = [](M*, G*) {};
-    stack::Switch(m->context, g->stack.context);
-    FinishSwitch();
+    MakeCurrent(m, p, g, inherits_slice);
+    stack::SwitchTo(m->context, g->stack.context, Arrive<AfterScheduler>, m, nullptr);
     g = std::exchange(m->next_after_scheduler, nullptr);
     inherits_slice = m->next_inherits_slice;
   }
-}
-
-void FinishFirstSwitch() {
-  FinishSwitch();
-  Resume();
 }
 
 }  // namespace weft::internal

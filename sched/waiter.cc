@@ -19,7 +19,7 @@ thread_local constinit Thread* weft_this_thread = nullptr;
 
 __attribute__((noinline)) void SetThisThread(Thread* thread) { weft_this_thread = thread; }
 
-void (*answer_attention)() = nullptr;
+void (*answer_attention)() noexcept = nullptr;
 const GoroutineWaitOps* goroutine_wait_ops = nullptr;
 
 namespace {
@@ -82,7 +82,7 @@ pthread_key_t DetachKey() {
 }
 
 // Not inlined, or a goroutine's wait would have its locals on the pinned stack.
-__attribute__((noinline)) bool ThreadParkUntil(Waiter* self, Instant deadline) {
+__attribute__((noinline)) bool ThreadParkUntil(Waiter* self, Instant deadline) noexcept {
   if (WaiterProtocol::TakeToken(*self)) return true;
   if (deadline <= Instant::Now()) return false;
   if (!WaiterProtocol::Publish(*self)) return true;
@@ -97,7 +97,7 @@ __attribute__((noinline)) bool ThreadParkUntil(Waiter* self, Instant deadline) {
   }
 }
 
-void Ready(Waiter* waiter) {
+void Ready(Waiter* waiter) noexcept {
   if (waiter->kind() == Waiter::Kind::kGoroutine) {
     goroutine_wait_ops->ready(waiter);
   } else {
@@ -164,7 +164,7 @@ Waiter* WakeBatch::PopFront() {
   return waiter;
 }
 
-Waiter* Waiter::AttachThread() {
+Waiter* Waiter::AttachThread() noexcept {
   internal::Thread* thread = internal::ThisThread();
   if (thread != nullptr && thread->runs_goroutines) {
     std::fputs("fatal error: a timer or poller callback tried to wait on a scheduler stack\n",
@@ -177,14 +177,26 @@ Waiter* Waiter::AttachThread() {
   return waiter;
 }
 
-bool Waiter::ParkUntil(Instant deadline, WaitReason reason) {
+void Waiter::Park(WaitReason reason) noexcept {
+  if (kind_ == Kind::kGoroutine) {
+    internal::goroutine_wait_ops->park(this, reason);
+    return;
+  }
+  internal::ThreadParkUntil(this, Instant::Never());
+}
+
+bool Waiter::ParkUntil(Instant deadline, WaitReason reason) noexcept {
+  if (deadline.IsNever()) {
+    Park(reason);
+    return true;
+  }
   if (kind_ == Kind::kGoroutine) {
     return internal::goroutine_wait_ops->park_until(this, deadline, reason);
   }
   return internal::ThreadParkUntil(this, deadline);
 }
 
-void Waiter::Unpark() {
+void Waiter::Unpark() noexcept {
   if (WaiterProtocol::Give(*this)) internal::Ready(this);
 }
 
@@ -197,7 +209,7 @@ void Waiter::UnparkInto(WakeBatch& batch) {
   }
 }
 
-void* Waiter::LargerScratch(size_t bytes) {
+void* Waiter::LargerScratch(size_t bytes) noexcept {
   // The outgrown block stays: a waker of an earlier wait may still be reading it. Sizes double, so
   // all blocks of a waiter together are less than twice the largest. Each hangs on the next larger
   // one, so that leak checkers find it.
@@ -209,45 +221,6 @@ void* Waiter::LargerScratch(size_t bytes) {
   scratch_ = block + kLinkBytes;
   scratch_bytes_ = size;
   return scratch_;
-}
-
-bool WaiterProtocol::TakeToken(Waiter& w) {
-  if (w.word_.load(std::memory_order_relaxed) != kToken) return false;
-  // Acquire: pairs with the release in Give(), so the owner sees the waker's condition.
-  w.word_.exchange(kEmpty, std::memory_order_acquire);
-  return true;
-}
-
-bool WaiterProtocol::Publish(Waiter& w) {
-  WEFT_DELAY_POINT("waiter.publish");
-  uint32_t expected = kEmpty;
-  // Release: a waker that finds `wait` sees all that the owner's stack and state hold.
-  if (w.word_.compare_exchange_strong(expected, kWait, std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-    return true;
-  }
-  w.word_.exchange(kEmpty, std::memory_order_acquire);
-  return false;
-}
-
-bool WaiterProtocol::Withdraw(Waiter& w) {
-  uint32_t expected = kWait;
-  return w.word_.compare_exchange_strong(expected, kEmpty, std::memory_order_acq_rel,
-                                         std::memory_order_acquire);
-}
-
-bool WaiterProtocol::Give(Waiter& w) {
-  WEFT_DELAY_POINT("waiter.give");
-  uint32_t word = w.word_.load(std::memory_order_relaxed);
-  for (;;) {
-    // A token that is already there is written again: only a read-modify-write orders this waker's
-    // condition before the owner's taking of it.
-    const uint32_t next = word == kWait ? kEmpty : kToken;
-    if (w.word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
-                                      std::memory_order_relaxed)) {
-      return word == kWait;
-    }
-  }
 }
 
 }  // namespace weft

@@ -40,6 +40,7 @@
 #include <cstdint>
 
 #include "sched/clock.h"
+#include "sched/internal/delay.h"
 #include "sched/internal/thread.h"
 
 namespace weft {
@@ -86,7 +87,7 @@ class Waiter {
 
   // The goroutine that calls, or the thread if it runs none. Never null. From goroutines and
   // threads, not from signal handlers or scheduler callbacks (timers, pollers).
-  static Waiter* Current() {
+  static Waiter* Current() noexcept {
     internal::Thread* thread = internal::ThisThread();
     if (thread != nullptr && thread->waiter != nullptr) [[likely]]
       return thread->waiter;
@@ -95,16 +96,16 @@ class Waiter {
 
   // Takes the token, waiting for it if need be. Only the owner calls it. Parks the goroutine, or
   // blocks the thread. On return a goroutine may be on another thread.
-  void Park(WaitReason reason) { ParkUntil(Instant::Never(), reason); }
+  void Park(WaitReason reason) noexcept;
 
   // As Park(), but also returns once `deadline` has passed. False: it has passed and no token was
   // taken.
-  bool ParkUntil(Instant deadline, WaitReason reason);
+  bool ParkUntil(Instant deadline, WaitReason reason) noexcept;
 
   // Gives the token and wakes the owner if it waits. From any thread or goroutine, from timer
   // and poller callbacks, not from signal handlers. Does not park, but as any entry into the
   // runtime may move the calling goroutine to another thread.
-  void Unpark();
+  void Unpark() noexcept;
 
   // As Unpark(), but a goroutine that must run now is appended to `batch` for the caller to
   // queue. For pollers and timer loops, which wake many at once.
@@ -115,8 +116,12 @@ class Waiter {
   // 16, valid and undisturbed until the owner's next call of Scratch(); never unmapped, so that a
   // late reader that holds a lock finds memory. Only the owner calls it. Does not allocate for
   // up to kScratchBytes, nor when an earlier call asked for as much.
-  void* Scratch(size_t bytes) { return bytes <= scratch_bytes_ ? scratch_ : LargerScratch(bytes); }
-  static constexpr size_t kScratchBytes = 128;
+  void* Scratch(size_t bytes) noexcept {
+    return bytes <= scratch_bytes_ ? scratch_ : LargerScratch(bytes);
+  }
+  // What the latest call of Scratch() has returned: so a function that waits need not keep it.
+  void* LatestScratch() const { return scratch_; }
+  static constexpr size_t kScratchBytes = 64;
 
   Kind kind() const { return kind_; }
 
@@ -134,8 +139,8 @@ class Waiter {
   friend class WaiterProtocol;
   friend struct WakeBatch;
 
-  static Waiter* AttachThread();
-  void* LargerScratch(size_t bytes);
+  static Waiter* AttachThread() noexcept;
+  void* LargerScratch(size_t bytes) noexcept;
 
   std::atomic<uint32_t> word_{0};
   uint32_t scratch_bytes_ = kScratchBytes;
@@ -149,13 +154,47 @@ class Waiter {
 class WaiterProtocol {
  public:
   // token -> empty. True: there was one.
-  static bool TakeToken(Waiter& w);
+  static bool TakeToken(Waiter& w) {
+    if (w.word_.load(std::memory_order_relaxed) != kToken) return false;
+    // Acquire: pairs with the release in Give(), so the owner sees the waker's condition.
+    w.word_.exchange(kEmpty, std::memory_order_acquire);
+    return true;
+  }
+
   // empty -> wait; or, where a token has come, token -> empty and false.
-  static bool Publish(Waiter& w);
+  static bool Publish(Waiter& w) {
+    WEFT_DELAY_POINT("waiter.publish");
+    uint32_t expected = kEmpty;
+    // Release: a waker that finds `wait` sees all that the owner's stack and state hold.
+    if (w.word_.compare_exchange_strong(expected, kWait, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) {
+      return true;
+    }
+    w.word_.exchange(kEmpty, std::memory_order_acquire);
+    return false;
+  }
+
   // wait -> empty by the owner. False: a waker was first, and its wake-up is under way.
-  static bool Withdraw(Waiter& w);
+  static bool Withdraw(Waiter& w) {
+    uint32_t expected = kWait;
+    return w.word_.compare_exchange_strong(expected, kEmpty, std::memory_order_acq_rel,
+                                           std::memory_order_acquire);
+  }
+
   // What a waker does. True: wait -> empty, the caller must make the owner runnable.
-  static bool Give(Waiter& w);
+  static bool Give(Waiter& w) {
+    WEFT_DELAY_POINT("waiter.give");
+    uint32_t word = w.word_.load(std::memory_order_relaxed);
+    for (;;) {
+      // A token that is already there is written again: only a read-modify-write orders this
+      // waker's condition before the owner's taking of it.
+      const uint32_t next = word == kWait ? kEmpty : kToken;
+      if (w.word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed)) {
+        return word == kWait;
+      }
+    }
+  }
 
   static std::atomic<uint32_t>& word(Waiter& w) { return w.word_; }
   static Waiter*& next(Waiter& w) { return w.next_; }
@@ -169,9 +208,10 @@ namespace internal {
 
 // How the scheduler parks and readies goroutines; set once, before the first one exists.
 struct GoroutineWaitOps {
-  bool (*park_until)(Waiter* self, Instant deadline, WaitReason reason);
-  void (*ready)(Waiter* waiter);
-  bool (*may_spin)();
+  void (*park)(Waiter* self, WaitReason reason) noexcept;
+  bool (*park_until)(Waiter* self, Instant deadline, WaitReason reason) noexcept;
+  void (*ready)(Waiter* waiter) noexcept;
+  bool (*may_spin)() noexcept;
 };
 extern const GoroutineWaitOps* goroutine_wait_ops;
 

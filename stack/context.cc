@@ -43,6 +43,9 @@ void SanitizedEntry(void* arg) {
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
+  if (context->sanitized_arrival != nullptr) {
+    context->sanitized_arrival(context->sanitized_a, context->sanitized_b);
+  }
   context->sanitized_entry(context->sanitized_arg);
 }
 #endif
@@ -52,7 +55,10 @@ void SanitizedEntry(void* arg) {
 #if WEFT_ASAN || WEFT_TSAN
 namespace internal {
 
-void SanitizedSwitch(Context& from, Context& to, Leaves leaves) {
+void SanitizedSwitch(Context& from, Context& to, Leaves leaves, Arrival arrival, void* a, void* b) {
+  to.sanitized_arrival = arrival;
+  to.sanitized_a = a;
+  to.sanitized_b = b;
 #if WEFT_ASAN
   if (from.stack_hi == nullptr) FindThreadStack(from);
   // No place to keep the fake stack (use-after-return detection) means that it is to be freed.
@@ -68,6 +74,7 @@ void SanitizedSwitch(Context& from, Context& to, Leaves leaves) {
 #if WEFT_ASAN
   __sanitizer_finish_switch_fiber(from.asan_fake_stack, nullptr, nullptr);
 #endif
+  if (from.sanitized_arrival != nullptr) from.sanitized_arrival(from.sanitized_a, from.sanitized_b);
 }
 
 }  // namespace internal

@@ -50,6 +50,10 @@ struct Context {
 #if WEFT_ASAN || WEFT_TSAN
   void (*sanitized_entry)(void*) = nullptr;
   void* sanitized_arg = nullptr;
+  // Of the latest switch to this context.
+  void (*sanitized_arrival)(void*, void*) = nullptr;
+  void* sanitized_a = nullptr;
+  void* sanitized_b = nullptr;
 #endif
 };
 
@@ -84,9 +88,13 @@ inline void HoldFpControl(Context& thread) {
   thread.fp_control.steady = true;
 }
 
+// What SwitchTo() calls on the stack that it has come to.
+using Arrival = void (*)(void* a, void* b);
+
 extern "C" {
-// The assembly: Switch() is how to call it.
-void weft_switch(Context* from, Context* to);
+// The assembly: Switch() and SwitchTo() are how to call it.
+void weft_switch(Context* from, Context* to) noexcept;
+void weft_switch_to(Context* from, Context* to, Arrival arrival, void* a, void* b) noexcept;
 
 // The made context that this thread runs, null on the thread's own stack. __morestack and the fault
 // handler find their goroutine's stack by it.
@@ -96,7 +104,8 @@ extern thread_local constinit Context* weft_current_context
 
 namespace internal {
 enum class Leaves { kToReturn, kForGood };
-void SanitizedSwitch(Context& from, Context& to, Leaves leaves);
+void SanitizedSwitch(Context& from, Context& to, Leaves leaves, Arrival arrival = nullptr,
+                     void* a = nullptr, void* b = nullptr);
 }  // namespace internal
 
 // Saves the caller's state in `from` and goes on with `to`. Returns when somebody switches to
@@ -109,12 +118,35 @@ inline void Switch(Context& from, Context& to) {
 #endif
 }
 
+// As Switch(), and arrival(a, b) is called on the stack of `to`, as soon as `from` is left, before
+// `to` goes on. Where the call of this is the last thing that a function does, its frame is gone
+// meanwhile: what is to happen when `from` goes on again is the business of that one's arrival.
+[[gnu::always_inline]] inline void SwitchTo(Context& from, Context& to, Arrival arrival, void* a,
+                                            void* b) {
+#if WEFT_ASAN || WEFT_TSAN
+  internal::SanitizedSwitch(from, to, internal::Leaves::kToReturn, arrival, a, b);
+#else
+  weft_switch_to(&from, &to, arrival, a, b);
+#endif
+}
+
 // The last switch of a made context: its stack may be used for something else from then on.
 [[noreturn]] inline void SwitchFinal(Context& from, Context& to) {
 #if WEFT_ASAN || WEFT_TSAN
   internal::SanitizedSwitch(from, to, internal::Leaves::kForGood);
 #else
   weft_switch(&from, &to);
+#endif
+  __builtin_trap();  // a finished context was resumed
+}
+
+// The same with an arrival.
+[[noreturn]] inline void SwitchFinalTo(Context& from, Context& to, Arrival arrival, void* a,
+                                       void* b) {
+#if WEFT_ASAN || WEFT_TSAN
+  internal::SanitizedSwitch(from, to, internal::Leaves::kForGood, arrival, a, b);
+#else
+  weft_switch_to(&from, &to, arrival, a, b);
 #endif
   __builtin_trap();  // a finished context was resumed
 }

@@ -85,6 +85,47 @@ TEST(ContextTest, RunsUntilItSwitchesBackAndGoesOnFromThere) {
   EXPECT_EQ(log, "1a2b3c");
 }
 
+TEST(ContextTest, AnArrivalComesFirstOnTheStackThatWasSwitchedTo) {
+  struct Log {
+    Fiber* fiber = nullptr;
+    std::string text;
+    bool on_fiber = false;
+    bool aligned = true;
+    bool unwinds = true;
+  } log;
+  const auto arrive = [](void* a, void* b) {
+    Log& l = *static_cast<Log*>(a);
+    l.text += static_cast<const char*>(b);
+    l.on_fiber = l.fiber->OnStack(__builtin_frame_address(0));
+    l.aligned &= reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) % 16 == 0;
+    // Through the switch, out to where its caller will go on, or to the base.
+    size_t frames = 0;
+    const auto count = [](_Unwind_Context*, void* n) {
+      ++*static_cast<size_t*>(n);
+      return _URC_NO_REASON;
+    };
+    l.unwinds &= _Unwind_Backtrace(count, &frames) == _URC_END_OF_STACK && frames >= 2;
+  };
+  Fiber fiber([&](Fiber& self) {
+    EXPECT_TRUE(log.on_fiber);
+    log.text += "a";
+    SwitchTo(self.context, self.thread, arrive, &log, const_cast<char*>("2"));
+    EXPECT_TRUE(log.on_fiber);
+    log.text += "b";
+    self.done = true;
+    SwitchFinalTo(self.context, self.thread, arrive, &log, const_cast<char*>("4"));
+  });
+  log.fiber = &fiber;
+  SwitchTo(fiber.thread, fiber.context, arrive, &log, const_cast<char*>("1"));
+  EXPECT_FALSE(log.on_fiber);
+  SwitchTo(fiber.thread, fiber.context, arrive, &log, const_cast<char*>("3"));
+  EXPECT_FALSE(log.on_fiber);
+  EXPECT_TRUE(fiber.done);
+  EXPECT_EQ(log.text, "1a23b4");
+  EXPECT_TRUE(log.aligned);
+  EXPECT_TRUE(log.unwinds);
+}
+
 TEST(ContextTest, RunsOnItsOwnAlignedStack) {
   Fiber fiber([](Fiber&) {});
   fiber.Resume();

@@ -11,19 +11,16 @@
 
         .text
 
-// void weft_switch(Context* from /* rdi */, Context* to /* rsi */)
-        .globl  weft_switch
-        .type   weft_switch, @function
-        .p2align 4
-weft_switch:
+// The body of both switches. `arrival` is 1 where a function is to be called on the new stack.
+.macro SWITCH arrival
         .cfi_startproc
         // There is no cheaper way to know the control words than to read them, and STMXCSR alone
         // takes 3.3 ns on AMD's Zen 5: scheduler contexts promise not to change theirs.
         cmpb    $0, WEFT_CONTEXT_FP_STEADY(%rdi)
-        jne     .Lsave_registers
+        jne     .Lsave_registers\@
         stmxcsr WEFT_CONTEXT_FP_CONTROL(%rdi)
         fnstcw  WEFT_CONTEXT_FP_CONTROL+4(%rdi)
-.Lsave_registers:
+.Lsave_registers\@:
         pushq   %rbp
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset %rbp, 0
@@ -43,6 +40,14 @@ weft_switch:
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset %r15, 0
         movq    %rsp, WEFT_CONTEXT_SP(%rdi)
+        // Where the caller goes on. By the time this is needed somebody may run there again.
+        movq    48(%rsp), %r14
+.if \arrival
+        // In registers that the other side has saved.
+        movq    %rdx, %rbx
+        movq    %rcx, %r12
+        movq    %r8, %r13
+.endif
 
         // The order of the next stores is for signal handlers that run on the old stack meanwhile:
         // once the guard is the new one, the current context must be too, for __morestack to see
@@ -67,14 +72,28 @@ weft_switch:
         movl    WEFT_CONTEXT_FP_CONTROL(%rdi), %eax
         xorl    WEFT_CONTEXT_FP_CONTROL(%rsi), %eax
         testl   $MXCSR_CONTROL_BITS, %eax
-        jne     .Lload_fp_control
+        jne     .Lload_fp_control\@
         movzwl  WEFT_CONTEXT_FP_CONTROL+4(%rdi), %eax
         cmpw    WEFT_CONTEXT_FP_CONTROL+4(%rsi), %ax
-        jne     .Lload_fp_control
-.Lresume:
+        jne     .Lload_fp_control\@
+.Lresume\@:
         // Both stacks have the same layout here, so one description serves unwinders on either.
         movq    WEFT_CONTEXT_SP(%rsi), %rsp
         .cfi_remember_state
+.if \arrival
+        // The frame pointer first, for whoever walks the frames from in there.
+        movq    40(%rsp), %rbp
+        movq    %r12, %rdi
+        movq    %r13, %rsi
+        subq    $8, %rsp
+        .cfi_adjust_cfa_offset 8
+        callq   *%rbx
+        addq    $8, %rsp
+        .cfi_adjust_cfa_offset -8
+.endif
+        // Back to the same place in the code as the one that called? Then ret: the prediction holds,
+        // and so do those of the returns that follow, where both came there the same way.
+        cmpq    48(%rsp), %r14
         popq    %r15
         .cfi_adjust_cfa_offset -8
         .cfi_restore %r15
@@ -93,26 +112,38 @@ weft_switch:
         popq    %rbp
         .cfi_adjust_cfa_offset -8
         .cfi_restore %rbp
-        // Back to the same place in the code as the one that called? Then ret: the prediction holds,
-        // and so do those of the returns that follow, where both came there the same way.
-        movq    WEFT_CONTEXT_SP(%rdi), %rax
-        movq    48(%rax), %rax
-        cmpq    %rax, (%rsp)
-        jne     .Lelsewhere
+        jne     .Lelsewhere\@
         ret
-.Lelsewhere:
+.Lelsewhere\@:
         popq    %rcx
         .cfi_adjust_cfa_offset -8
         .cfi_register %rip, %rcx
         jmp     *%rcx
 
         .cfi_restore_state
-.Lload_fp_control:
+.Lload_fp_control\@:
         ldmxcsr WEFT_CONTEXT_FP_CONTROL(%rsi)
         fldcw   WEFT_CONTEXT_FP_CONTROL+4(%rsi)
-        jmp     .Lresume
+        jmp     .Lresume\@
         .cfi_endproc
+.endm
+
+// void weft_switch(Context* from /* rdi */, Context* to /* rsi */)
+        .globl  weft_switch
+        .type   weft_switch, @function
+        .p2align 4
+weft_switch:
+        SWITCH  0
         .size   weft_switch, . - weft_switch
+
+// void weft_switch_to(Context* from /* rdi */, Context* to /* rsi */, Arrival arrival /* rdx */,
+//                     void* a /* rcx */, void* b /* r8 */)
+        .globl  weft_switch_to
+        .type   weft_switch_to, @function
+        .p2align 4
+weft_switch_to:
+        SWITCH  1
+        .size   weft_switch_to, . - weft_switch_to
 
 // Where a made context begins: rbx is its entry, r12 the argument, rbp 0. The undefined return
 // address tells unwinders and debuggers that this is the end of the stack. They look up the address

@@ -18,7 +18,7 @@ constexpr std::align_val_t kCoreAlignment{alignof(ChanCore)};
 // More than any address space has, as in Go: such a capacity is a mistake, not a lack of memory.
 constexpr uint64_t kMaxRingBytes = uint64_t{1} << 47;
 
-[[noreturn]] void WaitForEver(WaitReason reason) {
+[[noreturn]] void WaitForEver(WaitReason reason) noexcept {
   for (;;) Waiter::Current()->Park(reason);
 }
 
@@ -29,17 +29,6 @@ inline void Enqueue(WaitQueue& queue, WaitRecord* record, Waiter* self, void* va
   record->select = nullptr;
   record->outcome.store(Outcome::kPending, std::memory_order_relaxed);
   queue.PushBack(record);
-}
-
-// Waits until a waker has finished the record. Without the lock.
-inline Outcome ParkOn(Waiter* self, WaitRecord* record, WaitReason reason) {
-  WEFT_DELAY_POINT("chan.queued");
-  for (;;) {
-    self->Park(reason);
-    // Acquire: pairs with the release in Finish().
-    const Outcome outcome = record->outcome.load(std::memory_order_acquire);
-    if (outcome != Outcome::kPending) return outcome;
-  }
 }
 
 inline void Wake(Waiter* waiter) {
@@ -56,6 +45,45 @@ inline uint64_t* WordBehind(WaitRecord* record) {
 
 constexpr size_t kWordScratchBytes = kStageOffset + sizeof(uint64_t);
 
+// What a goroutine that waits has on its stack is kept for as long. So the functions that wait are
+// called last in those before them, whose frames are gone then (WEFT_TAIL_CALL), and keep nothing
+// themselves: the record is found again in the scratch memory. Nothing on the way may throw, or
+// each frame would have to restore the pinned stack.
+
+// Waits until a waker has finished the caller's record, then ends the runtime section. Without the
+// lock.
+template <WaitReason kReason>
+[[gnu::always_inline]] inline const WaitRecord* AwaitFinish() noexcept {
+  WEFT_DELAY_POINT("chan.queued");
+  const WaitRecord* record;
+  do {
+    Waiter::Current()->Park(kReason);
+    record = RecordIn(Waiter::Current()->LatestScratch());
+    // Acquire: pairs with the release in Finish().
+  } while (record->outcome.load(std::memory_order_acquire) == Outcome::kPending);
+  LeaveRuntime();
+  return record;
+}
+
+TryResult ResultOf(const WaitRecord* record) {
+  return static_cast<TryResult>(record->outcome.load(std::memory_order_relaxed));
+}
+
+// They take what those take that call them last.
+template <WaitReason kReason>
+__attribute__((noinline)) TryResult AwaitStaged(ChanCore*, WaitRecord*, void*) noexcept {
+  return ResultOf(AwaitFinish<kReason>());
+}
+
+__attribute__((noinline)) bool AwaitWordSent(ChanCore*, uint64_t) noexcept {
+  return ResultOf(AwaitFinish<WaitReason::kChanSend>()) == TryResult::kDone;
+}
+
+__attribute__((noinline)) ReceivedWord AwaitWord(ChanCore*) noexcept {
+  const WaitRecord* record = AwaitFinish<WaitReason::kChanReceive>();
+  return {*WordBehind(const_cast<WaitRecord*>(record)), ResultOf(record)};
+}
+
 // An operation that does not wait.
 template <Step (*kStep)(ChanCore&, void*)>
 inline TryResult AtOnce(ChanCore* core, void* value) {
@@ -67,22 +95,31 @@ inline TryResult AtOnce(ChanCore* core, void* value) {
   return step.result;
 }
 
-// One that waits in `queue` if need be.
+// The beginning of one that waits if need be: then the lock is kept.
 template <Step (*kStep)(ChanCore&, void*)>
-inline TryResult InTime(ChanCore* core, WaitQueue& queue, WaitRecord* record, void* value,
-                        WaitReason reason) {
-  RuntimeSection section;
+__attribute__((noinline)) TryResult
+AtOnceOrLocked(ChanCore* core, void* value) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
   core->lock.Acquire();
   const Step step = kStep(*core, value);
-  if (step.result != TryResult::kWouldBlock) {
-    core->lock.Release();
-    Wake(step.wake);
-    return step.result;
-  }
-  Waiter* self = Waiter::Current();
-  Enqueue(queue, record, self, value);
+  if (step.result == TryResult::kWouldBlock) return step.result;
   core->lock.Release();
-  return static_cast<TryResult>(ParkOn(self, record, reason));
+  Wake(step.wake);
+  return step.result;
+}
+
+// One that waits in the channel's `kQueue` if need be.
+template <Step (*kStep)(ChanCore&, void*), WaitQueue ChanCore::* kQueue, WaitReason kReason>
+inline TryResult InTime(ChanCore* core, WaitRecord* record,
+                        void* value) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  EnterRuntime();
+  const TryResult result = AtOnceOrLocked<kStep>(core, value);
+  if (result != TryResult::kWouldBlock) {
+    LeaveRuntime();
+    return result;
+  }
+  Enqueue(core->*kQueue, record, Waiter::Current(), value);
+  core->lock.Release();
+  WEFT_TAIL_CALL return AwaitStaged<kReason>(core, record, value);
 }
 
 // Operations on words have a short way for what is done at once between a running goroutine and the
@@ -132,46 +169,44 @@ RecvWordAtOnce(ChanCore* core) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
 __attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   const TryResult result = SendWordAtOnce(core, word);
-  bool sent = result == TryResult::kDone;
-  if (result == TryResult::kWouldBlock) {
-    Waiter* self = Waiter::Current();
-    WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
-    *WordBehind(record) = word;
-    Enqueue(core->senders, record, self, WordBehind(record));
-    core->lock.Release();
-    sent = ParkOn(self, record, WaitReason::kChanSend) == Outcome::kDone;
+  if (result != TryResult::kWouldBlock) {
+    LeaveRuntime();
+    return result == TryResult::kDone;
   }
-  LeaveRuntime();
-  return sent;
+  Waiter* self = Waiter::Current();
+  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+  *WordBehind(record) = word;
+  Enqueue(core->senders, record, self, WordBehind(record));
+  core->lock.Release();
+  WEFT_TAIL_CALL return AwaitWordSent(core, word);
 }
 
 __attribute__((noinline)) bool SendWordLong(ChanCore* core, uint64_t word) noexcept {
   if (core == nullptr) WaitForEver(WaitReason::kChanSendNilChan);
   EnterRuntime();
   core->lock.Acquire();
-  return SendWordLocked(core, word);
+  WEFT_TAIL_CALL return SendWordLocked(core, word);
 }
 
 __attribute__((noinline)) ReceivedWord RecvWordLocked(ChanCore* core) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  ReceivedWord received = RecvWordAtOnce(core);
-  if (received.result == TryResult::kWouldBlock) {
-    Waiter* self = Waiter::Current();
-    WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
-    Enqueue(core->receivers, record, self, WordBehind(record));
-    core->lock.Release();
-    received.result = static_cast<TryResult>(ParkOn(self, record, WaitReason::kChanReceive));
-    received.word = *WordBehind(record);
+  const ReceivedWord received = RecvWordAtOnce(core);
+  if (received.result != TryResult::kWouldBlock) {
+    LeaveRuntime();
+    return received;
   }
-  LeaveRuntime();
-  return received;
+  Waiter* self = Waiter::Current();
+  WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
+  Enqueue(core->receivers, record, self, WordBehind(record));
+  core->lock.Release();
+  WEFT_TAIL_CALL return AwaitWord(core);
 }
 
 __attribute__((noinline)) ReceivedWord RecvWordLong(ChanCore* core) noexcept {
   if (core == nullptr) WaitForEver(WaitReason::kChanReceiveNilChan);
   EnterRuntime();
   core->lock.Acquire();
-  return RecvWordLocked(core);
+  WEFT_TAIL_CALL return RecvWordLocked(core);
 }
 
 }  // namespace
@@ -181,15 +216,15 @@ bool SendWord(ChanCore* core, uint64_t word) noexcept {
   if (thread == nullptr) [[unlikely]]
     return SendWordLong(core, word);
   const uint64_t count = core->count.load(std::memory_order_relaxed);
-  if (count == core->capacity || !core->receivers.empty() ||
-      core->closed.load(std::memory_order_relaxed)) {
-    return SendWordLocked(core, word);
+  if (count != core->capacity && core->receivers.empty() &&
+      !core->closed.load(std::memory_order_relaxed)) {
+    MoveWord::Relocate(*core, MoveWord::Slot(*core, SlotAfter(*core, core->first, count)), &word);
+    SetCount(*core, count + 1);
+    core->lock.Release();
+    LeaveRuntimeOf(thread);
+    return true;
   }
-  MoveWord::Relocate(*core, MoveWord::Slot(*core, SlotAfter(*core, core->first, count)), &word);
-  SetCount(*core, count + 1);
-  core->lock.Release();
-  LeaveRuntimeOf(thread);
-  return true;
+  WEFT_TAIL_CALL return SendWordLocked(core, word);
 }
 
 ReceivedWord RecvWord(ChanCore* core) noexcept {
@@ -197,15 +232,17 @@ ReceivedWord RecvWord(ChanCore* core) noexcept {
   if (thread == nullptr) [[unlikely]]
     return RecvWordLong(core);
   const uint64_t count = core->count.load(std::memory_order_relaxed);
-  if (count == 0 || !core->senders.empty()) return RecvWordLocked(core);
-  const uint64_t slot = core->first;
-  uint64_t word;
-  MoveWord::Relocate(*core, &word, MoveWord::Slot(*core, slot));
-  core->first = SlotAfter(*core, slot, 1);
-  SetCount(*core, count - 1);
-  core->lock.Release();
-  LeaveRuntimeOf(thread);
-  return {word, TryResult::kDone};
+  if (count != 0 && core->senders.empty()) {
+    const uint64_t slot = core->first;
+    uint64_t word;
+    MoveWord::Relocate(*core, &word, MoveWord::Slot(*core, slot));
+    core->first = SlotAfter(*core, slot, 1);
+    SetCount(*core, count - 1);
+    core->lock.Release();
+    LeaveRuntimeOf(thread);
+    return {word, TryResult::kDone};
+  }
+  WEFT_TAIL_CALL return RecvWordLocked(core);
 }
 
 TryResult TrySendWord(ChanCore* core, uint64_t word) {
@@ -220,18 +257,18 @@ ReceivedWord TryRecvWord(ChanCore* core) {
   return received;
 }
 
-bool SendStaged(ChanCore* core, WaitRecord* record, void* value) {
+TryResult SendStaged(ChanCore* core, WaitRecord* record, void* value) noexcept {
   if (core == nullptr) [[unlikely]]
     WaitForEver(WaitReason::kChanSendNilChan);
-  return InTime<SendLocked<MoveAny>>(core, core->senders, record, value, WaitReason::kChanSend) ==
-         TryResult::kDone;
+  return InTime<SendLocked<MoveAny>, &ChanCore::senders, WaitReason::kChanSend>(core, record,
+                                                                                value);
 }
 
-TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value) {
+TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value) noexcept {
   if (core == nullptr) [[unlikely]]
     WaitForEver(WaitReason::kChanReceiveNilChan);
-  return InTime<RecvLocked<MoveAny>>(core, core->receivers, record, value,
-                                     WaitReason::kChanReceive);
+  return InTime<RecvLocked<MoveAny>, &ChanCore::receivers, WaitReason::kChanReceive>(core, record,
+                                                                                     value);
 }
 
 TryResult TrySendStaged(ChanCore* core, void* value) {

@@ -228,8 +228,9 @@ ReceivedWord TryRecvWord(ChanCore* core);
 // not sent; a receiver finds it there.
 inline constexpr size_t kStageOffset = sizeof(WaitRecord);
 
-bool SendStaged(ChanCore* core, WaitRecord* record, void* value);       // false: closed
-TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value);  // kDone or kClosed
+// kDone or kClosed.
+TryResult SendStaged(ChanCore* core, WaitRecord* record, void* value) noexcept;
+TryResult RecvStaged(ChanCore* core, WaitRecord* record, void* value) noexcept;
 TryResult TrySendStaged(ChanCore* core, void* value);
 TryResult TryRecvStaged(ChanCore* core, void* value);
 

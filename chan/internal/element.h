@@ -206,7 +206,7 @@ template <typename T>
   } else if constexpr (TransportOf<T>() == Transport::kStaged) {
     const Stage<T> stage = Stage<T>::Get();
     std::construct_at(stage.value, std::move(value));
-    if (SendStaged(core, stage.record, stage.value)) return true;
+    if (SendStaged(core, stage.record, stage.value) == TryResult::kDone) return true;
     GiveBack(value, *stage.value);
     std::destroy_at(stage.value);
     return false;

@@ -27,7 +27,7 @@ bool IsNullCallable(const Fn& fn) {
 
 class Closure {
  public:
-  static constexpr size_t kInlineBytes = 48;
+  static constexpr size_t kInlineBytes = 40;
 
   Closure() = default;
 
@@ -118,8 +118,8 @@ class Closure {
     }
   }
 
-  const Ops* ops_ = nullptr;
   alignas(std::max_align_t) std::byte storage_[kInlineBytes];
+  const Ops* ops_ = nullptr;
 };
 
 // Makes a goroutine of `closure` and queues it. Its creation site, for traces, is this call's

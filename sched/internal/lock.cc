@@ -20,7 +20,7 @@ constexpr absl::Duration kLookAgainEvery = absl::Milliseconds(1);
 
 }  // namespace
 
-void Lock::AcquireSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+void Lock::AcquireSlow() noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
   for (int spins = 0, pauses = 1; spins < kSpins; spins += pauses) {
     for (int i = 0; i < pauses; ++i) __builtin_ia32_pause();
     if (TryAcquire()) return;
@@ -37,7 +37,7 @@ void Lock::AcquireSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   gate_.store(1, std::memory_order_relaxed);
 }
 
-void Lock::WakeOne() {
+void Lock::WakeOne() noexcept {
   if (gate_.exchange(0, std::memory_order_relaxed) != 0) FutexWake(gate_, 1);
 }
 

@@ -62,8 +62,8 @@ class ABSL_LOCKABLE Lock {
   static constexpr uint32_t kFree = 0;
   static constexpr uint32_t kHeld = 1;
 
-  void AcquireSlow();
-  void WakeOne();
+  void AcquireSlow() noexcept;
+  void WakeOne() noexcept;
 
   std::atomic<uint32_t> word_{kFree};
   std::atomic<uint32_t> gate_{0};  // 1: somebody sleeps and has not been woken

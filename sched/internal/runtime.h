@@ -61,16 +61,18 @@ struct ExceptionState {
   unsigned int uncaught = 0;
 };
 
+// There may be millions, and most of them wait: five cache lines.
 struct alignas(64) G : Waiter {
   G();
 
   // --- touched by every switch: with the Waiter two cache lines ---
-  std::atomic<WaitReason> wait_reason{WaitReason::kNone};
+  std::atomic<WaitReason> wait_reason{WaitReason::kNone};  // the latest
   stack::SizeClass stack_class{};
   std::atomic<GStatus> status{GStatus::kIdle};
   int32_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
   int32_t blocking_sections = 0;  // open ones
-  std::atomic<M*> m{nullptr};     // who runs it
+  uint32_t name_bytes = 0;
+  std::atomic<M*> m{nullptr};  // who runs it
   ExceptionState exceptions;
   stack::Resident stack;  // in part
 
@@ -78,13 +80,14 @@ struct alignas(64) G : Waiter {
   uint64_t id = 0;
   uint64_t creator_id = 0;
   const void* creation_site = nullptr;
-  absl::string_view name;
-  alignas(64) Closure closure;
+  const char* name = nullptr;
+  Closure closure;
 
   // --- some waits ---
   ScratchSpace scratch_space;
   CallbackTimer wait_timer;  // ends a wait with a deadline
 };
+static_assert(WEFT_ASAN || WEFT_TSAN || sizeof(G) == 320);
 
 struct M : Thread {
   M();
@@ -96,9 +99,6 @@ struct M : Thread {
   // --- touched by every switch ---
   stack::Context context;            // of the scheduler's stack, this thread's own
   std::atomic<G*> current{nullptr};  // the goroutine on this thread
-  // The goroutine that has just left its stack, and what whoever runs next does with it.
-  G* left = nullptr;
-  void (*after_switch)(M*, G*) = nullptr;
   // The goroutine to go on with from the scheduler's stack, not queued, or null.
   G* next_after_scheduler = nullptr;
   bool next_inherits_slice = false;
@@ -331,14 +331,43 @@ inline void LeaveSlot(M* m, G* g) {
 }
 
 // --- switch.cc: from one goroutine to the next ---
+// These two by SwitchAway() and its like only. `ended_sections`: what the goroutine's depth of
+// runtime sections is to be less by when it goes on.
+void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept;
+[[noreturn]] void LeaveStackForGood(stack::Arrival arrival) noexcept;
+
+// In the goroutine that has arrived: its lease counts as it left it, from here on. Nothing on the
+// scheduler's stack.
+inline void Resume(M* m) {
+  if (m->waiter == nullptr) return;
+  // Release, as in LeaveRuntime(): it may be 0.
+  m->in_runtime.store(AsG(m->waiter)->runtime_depth, std::memory_order_release);
+}
+
+// First thing on the stack of whatever runs next: `after` with the goroutine that has left.
+template <void (*after)(M*, G*)>
+void Arrive(void* m, void* left) {
+  after(static_cast<M*>(m), static_cast<G*>(left));
+  Resume(static_cast<M*>(m));
+}
+
 // Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is
 // called with it, on the stack of whatever runs next. Returns when the goroutine runs again,
-// perhaps on another thread.
-void SwitchAway(void (*after)(M*, G*));
+// perhaps on another thread. Called last in a function it leaves no frame of that on the stack.
+template <void (*after)(M*, G*)>
+inline void SwitchAway() {
+  LeaveStack(Arrive<after>, 0);
+}
+// The same, and when the goroutine runs again one runtime section has ended.
+template <void (*after)(M*, G*)>
+inline void SwitchAwayAndLeave() {
+  LeaveStack(Arrive<after>, 1);
+}
 // The same for a goroutine that has ended.
-[[noreturn]] void SwitchAwayForGood(void (*after)(M*, G*));
-// What a new goroutine does first.
-void FinishFirstSwitch();
+template <void (*after)(M*, G*)>
+[[noreturn]] inline void SwitchAwayForGood() {
+  LeaveStackForGood(Arrive<after>);
+}
 // From the scheduler's stack to a goroutine; returns when one has left to the scheduler.
 void SwitchToGoroutine(M* m, G* g, bool inherits_slice);
 
@@ -351,7 +380,7 @@ P* Revoke(M* m);
 // Asks m's goroutine to give up its P at its next entry into the runtime.
 void RequestAttention(M* m);
 // AnswerAttention, see thread.h.
-void AnswerAttention();
+void AnswerAttention() noexcept;
 // Gives up the P of the M that calls, from inside the runtime: the next entry will find none.
 P* SurrenderP(M* m);
 

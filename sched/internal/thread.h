@@ -10,6 +10,15 @@
 #include <atomic>
 #include <cstdint>
 
+// Before the return of a call: the caller's frame is gone during it, even where nothing else is
+// optimized. Such a call passes what the caller was passed. (GCC 12 does so when it optimizes, and
+// has no attribute for it.)
+#if defined(__clang__)
+#define WEFT_TAIL_CALL [[clang::musttail]]
+#else
+#define WEFT_TAIL_CALL
+#endif
+
 namespace weft {
 
 class Waiter;
@@ -61,7 +70,7 @@ void SetThisThread(Thread* thread);
 
 // What an outermost entry does when attn is set. Registered by the scheduler. May switch
 // goroutines: on return the code may be on another thread.
-extern void (*answer_attention)();
+extern void (*answer_attention)() noexcept;
 
 // Marks code inside the runtime: while a section is open the thread keeps its P. Entering the
 // outermost one may first have to get a P back, and so may move the goroutine to another thread;
@@ -69,7 +78,7 @@ extern void (*answer_attention)();
 //
 // Open one around any use of Lock, and around a group of runtime calls that should pay for entry
 // once. Do not run user code in it for long: nobody else can have the P meanwhile.
-inline void EnterRuntime() {
+inline void EnterRuntime() noexcept {
   Thread* thread = ThisThread();
   if (thread == nullptr || !thread->runs_goroutines) return;
   const int32_t depth = thread->in_runtime.load(std::memory_order_relaxed);
@@ -86,7 +95,7 @@ inline void EnterRuntime() {
   }
 }
 
-inline void LeaveRuntime() {
+inline void LeaveRuntime() noexcept {
   Thread* thread = ThisThread();
   if (thread == nullptr || !thread->runs_goroutines) return;
   const int32_t depth = thread->in_runtime.load(std::memory_order_relaxed);
@@ -97,7 +106,7 @@ inline void LeaveRuntime() {
 // EnterRuntime() for a short way that calls nothing else: where this is a thread that runs
 // goroutines, outside of every section, and nothing is asked of it. Null, and no section, in all
 // other cases.
-inline Thread* TryEnterRuntime() {
+inline Thread* TryEnterRuntime() noexcept {
   Thread* thread = ThisThread();
   if (thread == nullptr || !thread->runs_goroutines ||
       thread->in_runtime.load(std::memory_order_relaxed) != 0) [[unlikely]] {
