@@ -218,9 +218,11 @@ TEST(TimerTest, TimersOfAPThatGoesAreNotForgotten) {
     std::atomic<int> fired{0};
     // The first keeps the first P, so that the second has another one.
     std::atomic<bool> sleeping{false};
+    std::atomic<bool> kept{false};
     Go([&] {
       while (!sleeping.load()) {
       }
+      kept.store(true);
     });
     Go([&] {
       sleeping.store(true);
@@ -236,6 +238,7 @@ TEST(TimerTest, TimersOfAPThatGoesAreNotForgotten) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
     ASSERT_EQ(fired.load(), 1) << "round " << i;
+    while (!kept.load()) std::this_thread::yield();
   }
   internal::SetDelayHook(nullptr);
 }
