@@ -33,7 +33,19 @@ using weft::spawn::testing::OpenFiles;
 using weft::spawn::testing::RefuseSyscalls;
 using weft::spawn::testing::WaitFor;
 
+// Where each start copies the shadow memory of a sanitizer too, a tenth must do.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WEFT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WEFT_SANITIZED 1
+#endif
+#endif
+#ifdef WEFT_SANITIZED
+constexpr int kStarts = 100;
+#else
 constexpr int kStarts = 1000;
+#endif
 constexpr uid_t kNobody = 65534;
 
 // The mappings of this process, to see that no stack is left; the kept ones are not counted, of

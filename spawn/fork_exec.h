@@ -34,7 +34,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "spawn/start_error.h"
 
 namespace weft::spawn {
