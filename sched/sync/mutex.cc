@@ -48,6 +48,7 @@
 #include "sched/internal/delay.h"
 #include "sched/internal/membarrier.h"
 #include "sched/sync/internal/parking_table.h"
+#include "sched/sync/internal/spin.h"
 #include "sched/waiter.h"
 
 namespace weft {
@@ -72,19 +73,9 @@ constexpr absl::Duration kTooLong = absl::Milliseconds(1);
 // How long a sleeper trusts that it will be woken, where it could not be made sure.
 constexpr absl::Duration kLookAgainEvery = absl::Milliseconds(1);
 
-// Spinning before queueing, where it may pay. The looks are far apart on purpose: between two of
-// them a holder that locks and unlocks in a loop does so many times without losing the cache line.
-// Doubling pauses, some microseconds in all.
-constexpr int kLooks = 6;
-constexpr int kFirstPauses = 8;
-
-void PauseBeforeLook(int look) {
-  for (int i = 0; i < kFirstPauses << look; ++i) __builtin_ia32_pause();
-}
-
 }  // namespace
 
-void Mutex::LockSlow() {
+void Mutex::LockSlow() noexcept {
   Instant since;
   bool has_waited = false;
   bool woken = false;
@@ -94,22 +85,26 @@ void Mutex::LockSlow() {
         if (woken) WokenHasIt();
         return;
       }
-      if (look == kLooks || !internal::MaySpin()) break;
-      PauseBeforeLook(look);
+      if (look == internal::kLooks || !internal::MaySpin()) break;
+      internal::PauseBeforeLook(look);
     }
     if (!has_waited) since = Instant::Now();
     WEFT_DELAY_POINT("mutex.park");
-    // Whether it was this waiter that set wake_, unseen perhaps.
-    bool unseen = false;
+    // No address of a local is given away from here on: there would have to be memory for it as
+    // long as this waits.
+    Queueing queueing = Queueing::kNo;
     const uint32_t token = internal::Park(
         this, has_waited ? ParkPlace::kFront : ParkPlace::kBack, since, WaitReason::kMutexLock,
-        [&] { return MayQueue(woken, &unseen); },
         [&] {
-          if (!unseen) return Instant::Never();
+          queueing = MayQueue(woken);
+          return queueing != Queueing::kNo;
+        },
+        [&] {
+          if (queueing != Queueing::kUnseen) return Instant::Never();
           WEFT_DELAY_POINT("mutex.queued");
-          unseen = !internal::Membarrier();
+          if (internal::Membarrier()) queueing = Queueing::kSeen;
           if (locked_.load(std::memory_order_relaxed) == 0) LookAgain(this);
-          return unseen ? Instant::Now() + kLookAgainEvery : Instant::Never();
+          return queueing == Queueing::kSeen ? Instant::Never() : Instant::Now() + kLookAgainEvery;
         });
     if (token == kTokenOwner) return;
     if (token == kTokenCompete) {
@@ -119,21 +114,21 @@ void Mutex::LockSlow() {
   }
 }
 
-// Under the lock of the bucket: whether the caller is to queue, then with the marks set.
-bool Mutex::MayQueue(bool woken, bool* unseen) {
-  if (locked_.load(std::memory_order_relaxed) == 0) return false;
+// Under the lock of the bucket: whether the caller is to queue, then with the marks set; kUnseen:
+// it was this waiter that has set wake_, unseen perhaps by the holder.
+Mutex::Queueing Mutex::MayQueue(bool woken) {
+  if (locked_.load(std::memory_order_relaxed) == 0) return Queueing::kNo;
   if (woken) flags_ &= ~kWoken;
-  if ((flags_ & kWoken) != 0 || wake_.load(std::memory_order_relaxed) != 0) return true;
+  if ((flags_ & kWoken) != 0 || wake_.load(std::memory_order_relaxed) != 0) return Queueing::kSeen;
   wake_.store(1, std::memory_order_relaxed);
   quiet_unlocks_ = 0;
   flags_ |= kGateIsOpen;
   internal::GateOf(this).OpenFor(this);
-  *unseen = true;
-  return true;
+  return Queueing::kUnseen;
 }
 
 // The waiter that was woken has got the mutex.
-void Mutex::WokenHasIt() {
+void Mutex::WokenHasIt() noexcept {
   internal::RuntimeSection section;
   internal::ParkingBucket& bucket = internal::BucketOf(this);
   const internal::LockGuard guard(bucket.lock);
@@ -149,7 +144,7 @@ void Mutex::WakeFirst() {
   wake_.store(0, std::memory_order_relaxed);
 }
 
-void Mutex::UnlockSlow() {
+void Mutex::UnlockSlow() noexcept {
   if (locked_.load(std::memory_order_relaxed) == 0) Fatal("sync: unlock of unlocked mutex");
   WEFT_DELAY_POINT("mutex.unpark");
   internal::UnparkOne(this, [this](const ParkRecord* first) {
@@ -173,7 +168,7 @@ void Mutex::UnlockSlow() {
   });
 }
 
-void Mutex::LookAgain(Mutex* unlocked) {
+void Mutex::LookAgain(Mutex* unlocked) noexcept {
   if (!internal::GateOf(unlocked).IsOpenFor(unlocked)) return;
   internal::UnparkOne(unlocked, [unlocked](const ParkRecord* first) {
     // Where a mutex is waited for, there is one.

@@ -69,13 +69,15 @@ class ABSL_LOCKABLE alignas(4) Mutex {
   }
 
  private:
-  void LockSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS;
-  void UnlockSlow() ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void LockSlow() noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS;
+  void UnlockSlow() noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS;
   // The object may be gone.
-  static void LookAgain(Mutex* unlocked);
+  static void LookAgain(Mutex* unlocked) noexcept;
 
-  void WokenHasIt();
-  bool MayQueue(bool woken, bool* unseen);
+  enum class Queueing : uint8_t { kNo, kSeen, kUnseen };
+
+  void WokenHasIt() noexcept;
+  Queueing MayQueue(bool woken);
   void WakeFirst();
 
   std::atomic<uint8_t> locked_{0};

@@ -20,7 +20,7 @@ uint32_t WaitersOf(uint64_t state) { return static_cast<uint32_t>(state); }
 
 }  // namespace
 
-void WaitGroup::Add(int delta) {
+void WaitGroup::Add(int delta) noexcept {
   const uint64_t change = static_cast<uint64_t>(static_cast<uint32_t>(delta)) << 32;
   // Release: what the task did. Acquire: the last one passes on what the others did.
   const uint64_t state = state_.fetch_add(change, std::memory_order_acq_rel) + change;
@@ -43,7 +43,7 @@ void WaitGroup::Add(int delta) {
   });
 }
 
-void WaitGroup::Wait() {
+void WaitGroup::Wait() noexcept {
   // Acquire: pairs with the release of the Done() that brought the counter to zero.
   uint64_t state = state_.load(std::memory_order_acquire);
   do {

@@ -83,6 +83,21 @@ TEST_P(WaitGroupTest, WaitAtZeroReturnsAtOnce) {
   });
 }
 
+TEST_P(WaitGroupTest, GoCountsAndStartsGoroutines) {
+  Run([] {
+    auto captured = std::make_shared<int>(0);
+    std::array<int, 20> written{};
+    WaitGroup group;
+    for (size_t i = 0; i < written.size(); ++i) {
+      group.Go([&written, i, captured] { written[i] = static_cast<int>(i); });
+    }
+    group.Go([captured] { Exit(); });
+    group.Wait();
+    EXPECT_EQ(captured.use_count(), 1) << "functions are gone when their task is done";
+    for (size_t i = 0; i < written.size(); ++i) EXPECT_EQ(written[i], static_cast<int>(i));
+  });
+}
+
 TEST(WaitGroupDeathTest, SY10_NegativeCounterPanics) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(

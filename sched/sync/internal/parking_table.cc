@@ -70,4 +70,18 @@ ParkRecord* ParkingBucket::PopAll(const void* address) {
   return first;
 }
 
+bool ParkingBucket::Remove(ParkRecord* record) {
+  ParkRecord* first = *Find(record->address);
+  if (first == record) {
+    PopFront(record->address);
+    return true;
+  }
+  ParkRecord* before = first;
+  while (before != nullptr && before->next != record) before = before->next;
+  if (before == nullptr) return false;
+  before->next = record->next;
+  if (first->last == record) first->last = before;
+  return true;
+}
+
 }  // namespace weft::internal

@@ -33,6 +33,7 @@ struct ParkRecord {
   ParkRecord* next_address;  // the first record of another address; valid in the first
   Waiter* waiter;
   Instant since;
+  uint64_t amount;    // how much of it, where that has a meaning
   WaitReason reason;  // tells what kind of object is at the address
   std::atomic<uint32_t> token;
 };
@@ -51,6 +52,8 @@ class ABSL_LOCKABLE ParkingBucket {
   ParkRecord* PopFront(const void* address);
   // All of them, linked by `next`.
   ParkRecord* PopAll(const void* address);
+  // Takes it out, wherever in its queue it is. False: somebody has done so before.
+  bool Remove(ParkRecord* record);
   bool Has(const void* address) const { return First(address) != nullptr; }
   // How many wait for it.
   int Count(const void* address) const;
@@ -73,25 +76,12 @@ enum class ParkPlace { kBack, kFront };
 // What Park() returns where it has not waited; wakers give other tokens.
 inline constexpr uint32_t kNotParked = 0;
 
-// Waits for `address` until a waker gives it a token, which it returns; at once (kNotParked) where
-// `still_wanted()`, called under the bucket's lock, is false. `since` is when the wait began.
-// `before_sleep()` is called without that lock, before each sleep, and says when to end it: to call
-// it again.
-template <typename StillWanted, typename BeforeSleep>
-uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason reason,
-              StillWanted still_wanted, BeforeSleep before_sleep) {
-  RuntimeSection section;
-  Waiter* self = Waiter::Current();
-  auto* record = static_cast<ParkRecord*>(self->Scratch(sizeof(ParkRecord)));
-  ParkingBucket& bucket = BucketOf(address);
-  bucket.lock.Acquire();
-  if (!still_wanted()) {
-    bucket.lock.Release();
-    return kNotParked;
-  }
+// Queues the caller for `address`, in `bucket`, under whose lock this is called. `record` is in its
+// scratch memory.
+inline void Queue(ParkingBucket& bucket, const void* address, ParkPlace place, ParkRecord* record,
+                  Waiter* self, WaitReason reason) {
   record->address = address;
   record->waiter = self;
-  record->since = since;
   record->reason = reason;
   record->token.store(0, std::memory_order_relaxed);
   if (place == ParkPlace::kBack) {
@@ -99,14 +89,49 @@ uint32_t Park(const void* address, ParkPlace place, Instant since, WaitReason re
   } else {
     bucket.PushFront(record);
   }
+}
+
+// The token that a queued record has been given; kNotParked: none so far.
+inline uint32_t TokenOf(const ParkRecord* record) {
+  // Acquire: pairs with the release in Wake().
+  return record->token.load(std::memory_order_acquire);
+}
+
+// Waits for `address`, in the queues of `bucket`, until a waker gives it a token, which it returns;
+// at once (kNotParked) where `still_wanted()`, called under the bucket's lock, is false. `since` is
+// when the wait began. `before_sleep()` is called without that lock, before each sleep, and says
+// when to end it: to call it again.
+//
+// Inlined, and nothing throws, so that neither what the functions capture nor the section is
+// anything that others have the address of: that would keep a page of the waiter's pinned stack.
+template <typename StillWanted, typename BeforeSleep>
+[[gnu::always_inline]] inline uint32_t ParkIn(ParkingBucket& bucket, const void* address,
+                                              ParkPlace place, Instant since, WaitReason reason,
+                                              StillWanted still_wanted,
+                                              BeforeSleep before_sleep) noexcept {
+  RuntimeSection section;
+  Waiter* self = Waiter::Current();
+  auto* record = static_cast<ParkRecord*>(self->Scratch(sizeof(ParkRecord)));
+  bucket.lock.Acquire();
+  if (!still_wanted()) {
+    bucket.lock.Release();
+    return kNotParked;
+  }
+  record->since = since;
+  Queue(bucket, address, place, record, self, reason);
   bucket.lock.Release();
   for (;;) {
     self->ParkUntil(before_sleep(), reason);
-    // Acquire: pairs with the release in Wake().
-    if (const uint32_t token = record->token.load(std::memory_order_acquire); token != 0) {
-      return token;
-    }
+    if (const uint32_t token = TokenOf(record); token != kNotParked) return token;
   }
+}
+
+// The same in the bucket of `address`.
+template <typename StillWanted, typename BeforeSleep>
+[[gnu::always_inline]] inline uint32_t Park(const void* address, ParkPlace place, Instant since,
+                                            WaitReason reason, StillWanted still_wanted,
+                                            BeforeSleep before_sleep) noexcept {
+  return ParkIn(BucketOf(address), address, place, since, reason, still_wanted, before_sleep);
 }
 
 // Ends the wait of a record that was taken from its queue.
@@ -116,11 +141,20 @@ inline void Wake(ParkRecord* record, uint32_t token) {
   waiter->Unpark();
 }
 
+// Likewise for all that are linked by `next`.
+inline void WakeAll(ParkRecord* record, uint32_t token) {
+  while (record != nullptr) {
+    ParkRecord* next = record->next;
+    Wake(record, token);
+    record = next;
+  }
+}
+
 // Takes the first waiter for `address` and gives it the token that `decide(first)` returns, or
 // leaves it there for kNotParked. `decide` is called under the bucket's lock, with null where
 // nobody waits; it is the place to change the object at `address` for the last time.
 template <typename Decide>
-void UnparkOne(const void* address, Decide decide) {
+void UnparkOne(const void* address, Decide decide) noexcept {
   RuntimeSection section;
   ParkingBucket& bucket = BucketOf(address);
   bucket.lock.Acquire();
@@ -132,18 +166,14 @@ void UnparkOne(const void* address, Decide decide) {
 
 // Wakes all who wait for `address`, with `token`, after `decide()` under the bucket's lock.
 template <typename Decide>
-void UnparkAll(const void* address, uint32_t token, Decide decide) {
+void UnparkAll(const void* address, uint32_t token, Decide decide) noexcept {
   RuntimeSection section;
   ParkingBucket& bucket = BucketOf(address);
   bucket.lock.Acquire();
   decide();
   ParkRecord* record = bucket.PopAll(address);
   bucket.lock.Release();
-  while (record != nullptr) {
-    ParkRecord* next = record->next;
-    Wake(record, token);
-    record = next;
-  }
+  WakeAll(record, token);
 }
 
 }  // namespace weft::internal
