@@ -39,6 +39,7 @@
 #include "sched/internal/delay.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
+#include "stack/morestack.h"
 
 namespace weft::internal {
 
@@ -326,6 +327,7 @@ void RunScheduler(M* m) {
   SetThisThread(m);
   m->exceptions = ThisThreadsExceptions();
   stack::HoldFpControl(m->context);
+  stack::SetThreadContext(&m->context);
   // The default slack would make every timed wait up to 50 us late.
   prctl(PR_SET_TIMERSLACK, 1);
   m->signal_stack.Install();

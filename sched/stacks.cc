@@ -13,6 +13,8 @@
 #include "sched/fatal.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/runtime.h"
+#include "stack/frames.h"
+#include "stack/grow.h"
 
 namespace weft::internal {
 namespace {
@@ -46,14 +48,44 @@ bool ApplyStackPoison(absl::string_view value) {
   return value == "0" || value == "1";
 }
 
+bool ApplyStackMove(absl::string_view value) {
+  if (value == "always") {
+    stack::MoveStacksAlways();
+  } else if (value == "strict") {
+    stack::RefuseGuessedWords();
+  } else {
+    return value == "on";
+  }
+  return true;
+}
+
+constexpr DebugSetting kStackMove = {
+    "stackmove",
+    "on (the default), strict (only stacks without a word that merely looks like a pointer), or "
+    "always (at each function's entry)",
+    ApplyStackMove};
+
 constexpr DebugSetting kStackPoison = {
     "stackpoison", "0 or 1 (fill the memory that a resting stack has left)", ApplyStackPoison};
 
 [[maybe_unused]] const bool registered = [] {
   RegisterDebugSetting(&kStackRest);
+  RegisterDebugSetting(&kStackMove);
   RegisterDebugSetting(&kStackPoison);
   return true;
 }();
+
+// The frames of code inside the runtime are as good as any, but the thread's exception state may be
+// the next goroutine's already. For exceptions see GMover::MayRest().
+stack::Resident* MovableNow(stack::Context& context) {
+  static_assert(offsetof(stack::Resident, context) == 0);
+  const M* m = ThisM();
+  if (m == nullptr || m->in_runtime.load(std::memory_order_relaxed) != 0 ||
+      m->exceptions->caught != nullptr || m->exceptions->uncaught != 0) {
+    return nullptr;
+  }
+  return reinterpret_cast<stack::Resident*>(&context);
+}
 
 [[noreturn]] void NoStack() {
   Fatal(absl::StrCat("cannot start a goroutine: ", stack::WhyNoSlot()));
@@ -71,6 +103,8 @@ G* AsG(stack::Resident& resident) {
   return reinterpret_cast<G*>(reinterpret_cast<char*>(&resident) - offsetof(G, stack));
 #pragma GCC diagnostic pop
 }
+
+void InitStacks() { stack::InstallGrowth({.movable = MovableNow}); }
 
 GMover::GMover(stack::SlotCache& slots)
     : StackMover(slots, GoroutineEntry, rest_policy, kSlotBudget) {}

@@ -53,6 +53,7 @@ void Start() {
                         .trailer = PrintCurrentGoroutineCreator,
                         .claim_fatal_report = ClaimFatalReport});
   stack::InstallOverflowHandler();
+  InitStacks();
   Poller* none = nullptr;
   // A poller that was registered before is kept.
   sched.poller.compare_exchange_strong(none, &sleeping_poller, std::memory_order_release,

@@ -1,5 +1,7 @@
 #include "stack/frames.h"
 
+#include <atomic>
+
 #include "stack/text_range.h"
 
 namespace weft::stack {
@@ -12,6 +14,8 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 // The outermost frame: MakeContext leaves two null words at the top, below them are the return
 // address to weft_context_base and the null frame pointer that the entry function saved.
 constexpr size_t kOutermostFrame = 4 * sizeof(uintptr_t);
+
+std::atomic<bool> refuse_guessed_words{false};
 
 // A saved frame pointer and the return address above it.
 struct Frame {
@@ -54,32 +58,54 @@ struct Range {
 // What counts as a pointer into the stack. The end counts too: it is one past the last object.
 Range PointerRange(uintptr_t sp, uintptr_t hi) { return {sp - kStaleBytes, hi - sp + kStaleBytes}; }
 
+// How many words are taken for pointers into the stack that are no saved frame pointers. Of these
+// there is one in the saved registers and one in each frame but the outermost.
+size_t GuessedWords(const uintptr_t* begin, const uintptr_t* end, const Range& stack,
+                    size_t frames) {
+  size_t words = 0;
+  for (const uintptr_t* word = begin; word < end; ++word) words += stack.Has(*word) ? 1 : 0;
+  return words - frames;
+}
+
 }  // namespace
 
-StackSurvey SurveyStack(const Context& context) {
+void RefuseGuessedWords() { refuse_guessed_words.store(true, std::memory_order_relaxed); }
+
+StackSurvey SurveyStack(const void* stack_sp, const void* stack_hi) {
   StackSurvey survey;
-  const auto sp = reinterpret_cast<uintptr_t>(context.sp);
-  const auto hi = reinterpret_cast<uintptr_t>(context.stack_hi);
-  survey.movability = WalkFrames(SavedState(context.sp), hi, survey.frames);
+  const auto sp = reinterpret_cast<uintptr_t>(stack_sp);
+  const auto hi = reinterpret_cast<uintptr_t>(stack_hi);
+  survey.movability = WalkFrames(SavedState(stack_sp), hi, survey.frames);
   if (survey.movability != Movability::kMovable) return survey;
 
   const Range stack = PointerRange(sp, hi);
   const Range unit = {hi - 5 * kGiB / 2, 4 * kGiB - 1};
   // No early way out: nearly always there is none, and so the loop is vectorized.
   bool doubtful = false;
-  for (const auto* word = static_cast<const uintptr_t*>(context.sp);
-       word < static_cast<const uintptr_t*>(context.stack_hi); ++word) {
+  const auto* const begin = static_cast<const uintptr_t*>(stack_sp);
+  const auto* const end = static_cast<const uintptr_t*>(stack_hi);
+  for (const uintptr_t* word = begin; word < end; ++word) {
     doubtful |= unit.Has(*word) && !stack.Has(*word);
   }
-  if (doubtful) survey.movability = Movability::kDoubtfulWord;
+  if (doubtful) {
+    survey.movability = Movability::kDoubtfulWord;
+  } else if (refuse_guessed_words.load(std::memory_order_relaxed) &&
+             GuessedWords(begin, end, stack, survey.frames) > 0) [[unlikely]] {
+    survey.movability = Movability::kGuessedWord;
+  }
   return survey;
 }
 
-void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi, ptrdiff_t by) {
+size_t ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi,
+                     ptrdiff_t by) {
   const Range stack = PointerRange(sp, stack_hi);
+  size_t shifted = 0;
   for (size_t i = 0; i < count; ++i) {
-    if (stack.Has(words[i])) words[i] += static_cast<uintptr_t>(by);
+    const bool shift = stack.Has(words[i]);
+    words[i] += shift ? static_cast<uintptr_t>(by) : 0;
+    shifted += shift ? 1 : 0;
   }
+  return shifted;
 }
 
 void ReplacePinnedTop(uintptr_t* words, size_t count, uintptr_t top, uintptr_t new_top) {

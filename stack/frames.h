@@ -18,6 +18,9 @@
 // one falls into a used part of a few hundred bytes and the 64 KiB below with 2^-48. And it is only
 // changed where a stack wakes in another place than it left, which is rare.
 //
+// Who will not have even that refuses guesses (RefuseGuessedWords): then a stack stays where it is
+// if it has any word in that range that is not a saved frame pointer. Few stacks have none.
+//
 // A word that points elsewhere in the 4 GiB that a stack has for itself can hardly be a number, but
 // may be a pointer to an array that the compiler has offset by a constant index (`base - 8 * n`),
 // and then would have to be shifted, or is left over from calls deeper than kStaleBytes. Such a
@@ -37,6 +40,7 @@ enum class Movability : uint8_t {
   kForeignFrame,  // a function that is not movable code has a frame on it
   kBrokenChain,   // the saved frame pointers do not lead to the base
   kDoubtfulWord,  // a word that may be an offset pointer
+  kGuessedWord,   // a word that only looks like a pointer, where these are not accepted
 };
 
 struct StackSurvey {
@@ -47,14 +51,21 @@ struct StackSurvey {
 // How far below the used part words are taken for pointers to it.
 inline constexpr size_t kStaleBytes = 64 * 1024;
 
-// Looks through a made context that is not running and whose bytes are in place, on a stack that
-// has 1.5 GiB of address space above its top, and below that 2.5 GiB, to itself. About 1 ns for
-// each frame and each two words.
-StackSurvey SurveyStack(const Context& context);
+// Looks through a stack that nobody runs on and whose bytes are in place: from `sp`, where the
+// registers are saved as weft_switch does it, to stack_hi. It has 1.5 GiB of address space above
+// its top, and below that 2.5 GiB, to itself. About 1 ns for each frame and each two words.
+StackSurvey SurveyStack(const void* sp, const void* stack_hi);
+inline StackSurvey SurveyStack(const Context& context) {
+  return SurveyStack(context.sp, context.stack_hi);
+}
+
+// From now on SurveyStack() finds kGuessedWord where it would have to be guessed.
+void RefuseGuessedWords();
 
 // Adds `by` to those of the `count` words, copied from [sp, stack_hi) of a stack that was found
-// movable, which point into that stack.
-void ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi, ptrdiff_t by);
+// movable, which point into that stack. Returns how many these were.
+size_t ShiftPointers(uintptr_t* words, size_t count, uintptr_t sp, uintptr_t stack_hi,
+                     ptrdiff_t by);
 
 // For a stack that had nothing on its pinned stack, and gets another one. The only words that
 // matter are those that functions will reset the pinned pointer to, all of them equal to its top,

@@ -1,14 +1,86 @@
 #include "stack/morestack.h"
 
+#include <utility>
+
+#include "stack/morestack_layout.h"
+
 namespace weft::stack {
 
 extern "C" {
 
 constinit std::atomic<StackLimitHandler> weft_stack_limit_handler{nullptr};
+constinit std::atomic<StackRequestHandler> weft_stack_request_handler{nullptr};
+constinit std::atomic<StackGrowHandler> weft_stack_grow_handler{nullptr};
+constinit thread_local Context* weft_thread_context = nullptr;
 constinit thread_local void* weft_signal_stack_top = nullptr;
 constinit thread_local void* weft_signal_pinned_top = nullptr;
+}
+
+Context* SetThreadContext(Context* thread) { return std::exchange(weft_thread_context, thread); }
 
 #if WEFT_HAS_GUARD_WORD
+namespace {
+
+uintptr_t Word(uintptr_t address) { return *reinterpret_cast<const uintptr_t*>(address); }
+
+// What is in __morestack's frame, or in that of __morestack_allocate_stack_space.
+StackCheck ReadStop(Context* context, void* sp, uintptr_t frame) {
+  const uintptr_t caller_fp = Word(frame);
+  const uintptr_t pc = Word(frame + WEFT_STOP_PC);
+  StackCheck check{};
+  check.context = context;
+  check.sp = sp;
+  check.wanted = Word(frame + WEFT_STOP_FRAME);
+  if (pc != 0) {
+    check.at = {.pc = pc, .sp = frame, .fp = caller_fp};
+    check.caller_pc = Word(frame + 8);
+  } else {
+    check.at = {.pc = Word(frame + 8), .sp = frame + 16, .fp = caller_fp};
+    check.caller_pc = Word(caller_fp + 8);
+  }
+  const auto guard = reinterpret_cast<uintptr_t>(context->guard);
+  check.fits = check.at.sp >= check.wanted && check.at.sp - check.wanted >= guard;
+  return check;
+}
+
+}  // namespace
+
+extern "C" {
+
+// How wide the vector registers are that arguments may be in. Nobody is on a goroutine before it is
+// set.
+__attribute__((visibility("hidden"))) uint8_t weft_vector_bytes = 16;
+
+__attribute__((constructor)) static void FindVectorBytes() {
+  __builtin_cpu_init();
+  weft_vector_bytes = __builtin_cpu_supports("avx512f") ? 64
+                      : __builtin_cpu_supports("avx")   ? 32
+                                                        : 16;
+}
+
+// From the assembly, on the thread's stack if `thread` is not null. `frame` is the frame of the
+// function in the assembly, in which the argument registers are; the others are at `sp`.
+__attribute__((visibility("hidden"))) StackAnswer weft_stack_check(Context* context, void* sp,
+                                                                   uintptr_t frame,
+                                                                   uintptr_t guard_word,
+                                                                   const Context* thread) {
+  // All acquire: with the stores of those who set them, for what the handlers use.
+  if (guard_word == kGuardRequest) {
+    if (auto* answer = weft_stack_request_handler.load(std::memory_order_acquire);
+        answer != nullptr) {
+      answer(*context);
+    }
+  }
+  StackCheck check = ReadStop(context, sp, frame);
+  check.may_move = thread != nullptr;
+  if (check.fits) return {sp, StackVerdict::kGoOn};
+  if (auto* grow = weft_stack_grow_handler.load(std::memory_order_acquire); grow != nullptr) {
+    return grow(check);
+  }
+  const bool has_handler = weft_stack_limit_handler.load(std::memory_order_acquire) != nullptr;
+  return {sp, has_handler ? StackVerdict::kLimit : StackVerdict::kGoOn};
+}
+
 // From the assembly, which has already left the stack at its limit.
 __attribute__((visibility("hidden"))) void weft_stack_limit_reached(Context* context, uintptr_t pc,
                                                                     uintptr_t sp, uintptr_t fp,
@@ -16,7 +88,7 @@ __attribute__((visibility("hidden"))) void weft_stack_limit_reached(Context* con
   weft_stack_limit_handler.load(std::memory_order_acquire)(
       {.context = context, .at = {.pc = pc, .sp = sp, .fp = fp}, .caller_pc = caller_pc});
 }
-#endif
 }
+#endif
 
 }  // namespace weft::stack

@@ -5,10 +5,15 @@
 // A function's prologue finds too little room above the guard word and calls __morestack, which
 // - returns at once where the code is not on the stack of the current context: in a signal handler
 //   on its alternate stack, say, while the guard word is still the goroutine's;
-// - puts the guard word back where it held a request instead of the limit;
-// - calls weft_stack_limit_handler where the limit is reached. That is where a stack that could
-//   grow would: what is known of it is in StackLimitReached.
-// In any doubt it returns: the gap below each stack is still there.
+// - else saves the registers and asks, off that stack, what is to be done (`weft_stack_check`):
+//   a request is answered, the stack moves to another place (grow.h), or has reached its limit;
+// - puts the guard word back and goes on, on the stack that it was told, or calls
+//   weft_stack_limit_handler.
+// In any doubt it goes on: the gap below each stack is still there. About 30 ns if nothing is done.
+//
+// What runs in between runs on the thread's own stack, where the thread has told where that is: as
+// code that the thread's scheduler would run there, with no current context and no guard. Signal
+// handlers that interrupt it therefore find nothing to check either.
 #ifndef WEFT_STACK_MORESTACK_H_
 #define WEFT_STACK_MORESTACK_H_
 
@@ -34,11 +39,54 @@ struct StackLimitReached {
 
 using StackLimitHandler = void (*)(const StackLimitReached& reached);
 
+// A prologue on the stack of `context` that found too little room, or that was made to by what
+// Context::guard is.
+struct StackCheck {
+  Context* context;
+  // Where the registers are saved, as weft_switch saves them: with Context::stack_hi the bounds of
+  // what is in use.
+  void* sp;
+  MachineState at;      // in the prologue; fp is its caller's
+  uintptr_t caller_pc;  // where the function would return to
+  uintptr_t wanted;     // bytes that it is about to take
+  bool fits;            // they are there: the limit is not reached
+  bool may_move;        // the caller runs on another stack
+};
+
+enum class StackVerdict : uintptr_t {
+  kGoOn = 0,
+  kLimit = 1,  // the limit handler is to be called
+};
+
+struct StackAnswer {
+  void* sp;  // StackCheck::sp, or where those bytes are now
+  StackVerdict verdict;
+};
+
+using StackGrowHandler = StackAnswer (*)(const StackCheck& check);
+using StackRequestHandler = void (*)(Context& context);
+
 extern "C" {
 
 // Called on the thread's signal stack where it has one, else in the room below the limit, with no
 // guard. Must not return. Null, as long as nobody has set it: then functions go on past the limit.
 extern std::atomic<StackLimitHandler> weft_stack_limit_handler;
+
+// Called where kGuardRequest was found in the guard word, first of all, on the thread's own stack
+// if weft_thread_context says where that is. It may block the thread, and must not switch contexts:
+// a call of some function is no place at which code expects to go on on another thread. The stack
+// does not move meanwhile. Null: the request is taken out of the guard word, and that is all.
+extern std::atomic<StackRequestHandler> weft_stack_request_handler;
+
+// Called when the limit is reached, or when Context::guard is kGuardPoison; grow.h's. Null: there
+// is no growth.
+extern std::atomic<StackGrowHandler> weft_stack_grow_handler;
+
+// The context of this thread's own stack, which it leaves by Switch() to run others: what is below
+// its `sp` is free while they run. Null: unknown, and then stacks that run on this thread stay
+// where they are.
+extern thread_local constinit Context* weft_thread_context
+    __attribute__((tls_model("initial-exec")));
 
 // The high ends of this thread's alternate signal stack and of the pinned stack to go with it, null
 // for none. Set by ThreadSignalStack (overflow.h).
@@ -47,6 +95,10 @@ extern thread_local constinit void* weft_signal_stack_top
 extern thread_local constinit void* weft_signal_pinned_top
     __attribute__((tls_model("initial-exec")));
 }
+
+// Says where this thread's own stack is, from now on; null: not any more. Returns what was said
+// before.
+Context* SetThreadContext(Context* thread);
 
 }  // namespace weft::stack
 

@@ -85,6 +85,49 @@ TEST(MorestackTest, ARequestIsTakenOutOfTheGuardWordAndNothingIsLost) {
   EXPECT_EQ(variadic, 55);
 }
 
+int requests = 0;
+bool on_the_stack = false;
+void AnswerRequest(Context& context) {
+  ++requests;
+  const char here = 0;
+  const void* address = &here;
+  on_the_stack = address >= context.stack_lo && address < context.stack_hi;
+  // What it calls may need the registers that arguments are in.
+  asm volatile(
+      "pxor %%xmm0, %%xmm0\n\tpxor %%xmm1, %%xmm1\n\tpxor %%xmm2, %%xmm2\n\tpxor %%xmm7, %%xmm7"
+      :
+      :
+      : "xmm0", "xmm1", "xmm2", "xmm7", "rdi", "rsi", "rdx", "rcx", "r8", "r9", "r10", "r11");
+}
+
+TEST(MorestackTest, TheRequestHandlerRunsOffTheStackAndDisturbsNothing) {
+  weft_stack_request_handler.store(AnswerRequest, std::memory_order_release);
+  for (const bool known : {true, false}) {
+    requests = 0;
+    double sum = 0;
+    bool left = false;
+    uintptr_t after = 0;
+    SlotCache cache;
+    Task task(cache, [&](Task&) {
+      *GuardWord() = kGuardRequest;
+      sum = TakeMany(1, 2, "A", 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      after = *GuardWord();
+      left = !on_the_stack;
+    });
+    if (known) SetThreadContext(&task.thread_context());
+    while (task.Resume()) {
+    }
+    SetThreadContext(nullptr);
+    EXPECT_EQ(requests, 1);
+    EXPECT_EQ(after, reinterpret_cast<uintptr_t>(task.context().guard));
+    EXPECT_EQ(sum,
+              1 + 4 + 65 + 9 + 20 + 35 + 66 + 91 + 136 + 171 + 230 + 319 + 372 + 481 + 574 + 645);
+    // Locals whose address is taken may be on the pinned stack, which says nothing.
+    if (known || !kHasPinnedStack) EXPECT_EQ(left, known);
+  }
+  weft_stack_request_handler.store(nullptr, std::memory_order_release);
+}
+
 __attribute__((noinline)) int ThrowOrAdd(int depth) {
   *GuardWord() = kGuardRequest;
   if (depth == 0) throw std::runtime_error("thrown");

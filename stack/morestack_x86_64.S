@@ -1,13 +1,14 @@
 // __morestack on x86-64. See morestack.h.
 //
 // A prologue calls it with the frame's size in r10 and the bytes of stack arguments in r11, before
-// anything else: all registers that carry arguments (rax too, for variadic callees) are live, and so
-// are the vector registers, which nothing here touches. The byte at the return address is a `ret`,
-// and the function's body begins at the next one: adding one to the return address goes on into the
-// body, and keeps calls and returns paired for the processor's predictor.
+// anything else: all registers that carry arguments (rax too, for variadic callees and for nested
+// functions) are live, the vector registers at their full width among them. The byte at the return
+// address is a `ret`, and the function's body begins at the next one: adding one to the return
+// address goes on into the body, and keeps calls and returns paired for the processor's predictor.
 
 #include "stack/context_layout.h"
 #include "stack/mode.h"
+#include "stack/morestack_layout.h"
 
 #if WEFT_HAS_GUARD_WORD
 
@@ -17,7 +18,72 @@
 // The bytes of `lea 0x18(%rbp), %r11`.
 #define GCC_VARIADIC_LEA 0x185d8d4c
 
+// A stack may move while it is in here, and in nothing else that is assembly.
+#if WEFT_STACK_MOVES
+        .section weft_text, "ax", @progbits
+#else
         .text
+#endif
+
+        .hidden weft_vector_bytes
+
+// The vector arguments, as wide as this processor has them, to below the frame at rbp.
+.macro FOR_VECTORS move:req, vmove:req, to_memory:req
+        cmpb    $32, weft_vector_bytes(%rip)
+        je      .Lymm\@
+        ja      .Lzmm\@
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+.if \to_memory
+        \move   %xmm\n, (WEFT_STOP_VECTORS + 64 * \n)(%rbp)
+.else
+        \move   (WEFT_STOP_VECTORS + 64 * \n)(%rbp), %xmm\n
+.endif
+.endr
+        jmp     .Ldone\@
+.Lymm\@:
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+.if \to_memory
+        \vmove  %ymm\n, (WEFT_STOP_VECTORS + 64 * \n)(%rbp)
+.else
+        \vmove  (WEFT_STOP_VECTORS + 64 * \n)(%rbp), %ymm\n
+.endif
+.endr
+        jmp     .Ldone\@
+.Lzmm\@:
+.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+.if \to_memory
+        \vmove  %zmm\n, (WEFT_STOP_VECTORS + 64 * \n)(%rbp)
+.else
+        \vmove  (WEFT_STOP_VECTORS + 64 * \n)(%rbp), %zmm\n
+.endif
+.endr
+.Ldone\@:
+.endm
+
+// All registers that a function's arguments are in, to and from the frame at rbp, but for rax.
+.macro SAVE_ARGUMENTS
+        leaq    WEFT_STOP_VECTORS(%rbp), %rsp
+        movq    %r10, WEFT_STOP_FRAME(%rbp)
+        movq    %r11, WEFT_STOP_ARGUMENTS(%rbp)
+        movq    %rdi, WEFT_STOP_RDI(%rbp)
+        movq    %rsi, WEFT_STOP_RSI(%rbp)
+        movq    %rdx, WEFT_STOP_RDX(%rbp)
+        movq    %rcx, WEFT_STOP_RCX(%rbp)
+        movq    %r8, WEFT_STOP_R8(%rbp)
+        movq    %r9, WEFT_STOP_R9(%rbp)
+        FOR_VECTORS movups, vmovups, 1
+.endm
+.macro LOAD_ARGUMENTS
+        FOR_VECTORS movups, vmovups, 0
+        movq    WEFT_STOP_FRAME(%rbp), %r10
+        movq    WEFT_STOP_ARGUMENTS(%rbp), %r11
+        movq    WEFT_STOP_RDI(%rbp), %rdi
+        movq    WEFT_STOP_RSI(%rbp), %rsi
+        movq    WEFT_STOP_RDX(%rbp), %rdx
+        movq    WEFT_STOP_RCX(%rbp), %rcx
+        movq    WEFT_STOP_R8(%rbp), %r8
+        movq    WEFT_STOP_R9(%rbp), %r9
+.endm
 
         .globl  __morestack
         .type   __morestack, @function
@@ -35,14 +101,28 @@ __morestack:
         cmpq    WEFT_CONTEXT_STACK_HI(%rax), %rsp
         jae     .Lgo_on
 
-        movq    WEFT_CONTEXT_GUARD(%rax), %rax
-        addq    %r10, %rax
-        jc      .Lat_limit
-        cmpq    %rax, %rsp
-        jb      .Lat_limit
-        // There is room: the guard word held something else.
-        subq    %r10, %rax
-        movq    %rax, %fs:0x70
+        // On the stack of the current context. From here on this looks like the frame of the function
+        // itself, with its caller's frame pointer below the return address to its caller, so that
+        // whoever walks the frames sees that caller. The address that was there goes below.
+        movq    8(%rsp), %rax
+        movq    %rbp, 8(%rsp)
+        .cfi_rel_offset %rbp, 8
+        leaq    8(%rsp), %rbp
+        .cfi_def_cfa %rbp, 8
+        pushq   %rax
+        .cfi_offset %rip, WEFT_STOP_PC - 8
+        SAVE_ARGUMENTS
+        call    weft_check_off_stack
+        testq   %rdx, %rdx
+        jne     .Lno_room
+        LOAD_ARGUMENTS
+        movq    WEFT_STOP_PC(%rbp), %rax
+        leaq    WEFT_STOP_RAX(%rbp), %rsp
+        xchgq   %rax, (%rbp)
+        .cfi_offset %rip, -8
+        movq    %rax, %rbp
+        .cfi_restore %rbp
+        .cfi_def_cfa %rsp, 16
 .Lgo_on:
         // GCC's variadic functions expect to be called from here, with rbp a frame from which they
         // find the arguments on their caller's stack: what would be executed next is
@@ -64,17 +144,189 @@ __morestack:
         addq    $5, (%rsp)
         ret
 
-        .cfi_adjust_cfa_offset 8
-.Lat_limit:
-        movq    weft_stack_limit_handler@GOTPCREL(%rip), %rax
-        cmpq    $0, (%rax)
-        je      .Lgo_on
-        movq    8(%rsp), %rsi
-        movq    16(%rsp), %r8
-        leaq    8(%rsp), %rdx
+        .cfi_def_cfa %rbp, 8
+        .cfi_offset %rbp, -8
+        .cfi_offset %rip, WEFT_STOP_PC - 8
+.Lno_room:
+        movq    WEFT_STOP_PC(%rbp), %rsi
+        movq    8(%rbp), %r8
+        movq    %rbp, %rdx
+        movq    (%rbp), %rbp
         jmp     weft_leave_stack_at_limit
         .cfi_endproc
         .size   __morestack, . - __morestack
+
+// void* __morestack_allocate_stack_space(size_t size /* rdi */): an alloca, or a variable-length
+// array, that would go under the guard word. libgcc takes such memory from the heap. Here it is what
+// the caller would have taken itself: it returns with the stack pointer lowered, which a function
+// with variable-sized frames allows, as it restores its own from its frame pointer.
+        .globl  __morestack_allocate_stack_space
+        .type   __morestack_allocate_stack_space, @function
+        .p2align 4
+__morestack_allocate_stack_space:
+        .cfi_startproc
+        popq    %r11
+        .cfi_adjust_cfa_offset -8
+        .cfi_register %rip, %r11
+        movq    %rsp, %rax
+        subq    %rdi, %rax
+        jb      .Ltoo_large
+        andq    $-16, %rax
+        movq    weft_current_context@gottpoff(%rip), %rcx
+        movq    %fs:(%rcx), %rcx
+        testq   %rcx, %rcx
+        je      .Llower
+        cmpq    WEFT_CONTEXT_STACK_LO(%rcx), %rsp
+        jb      .Llower
+        cmpq    WEFT_CONTEXT_STACK_HI(%rcx), %rsp
+        jae     .Llower
+        // A request in the guard word is left for the next prologue.
+        cmpq    WEFT_CONTEXT_GUARD(%rcx), %rax
+        jb      .Ltoo_large
+.Llower:
+        movq    %rax, %rsp
+        pushq   %r11
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rip, 0
+        ret
+
+        .cfi_adjust_cfa_offset -8
+        .cfi_register %rip, %r11
+.Ltoo_large:
+        pushq   %r11
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rip, 0
+        pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbp, 0
+        movq    %rsp, %rbp
+        .cfi_def_cfa_register %rbp
+        // The size counts as that of a frame; there is no place in a prologue.
+        movq    $0, WEFT_STOP_PC(%rbp)
+        movq    %rdi, %r10
+        xorl    %r11d, %r11d
+        SAVE_ARGUMENTS
+        call    weft_check_off_stack
+        movq    WEFT_STOP_RDI(%rbp), %rdi
+        testq   %rdx, %rdx
+        jne     .Lno_room_for_array
+        leaq    16(%rbp), %rax
+        movq    8(%rbp), %r11
+        .cfi_register %rip, %r11
+        movq    (%rbp), %rbp
+        .cfi_restore %rbp
+        .cfi_def_cfa %rax, 0
+        movq    %rax, %rsp
+        .cfi_def_cfa_register %rsp
+        subq    %rdi, %rax
+        andq    $-16, %rax
+        jmp     .Llower
+
+        .cfi_def_cfa %rbp, 16
+        .cfi_offset %rbp, -16
+        .cfi_offset %rip, -8
+.Lno_room_for_array:
+        movq    8(%rbp), %rsi
+        leaq    16(%rbp), %rdx
+        movq    (%rbp), %rbp
+        movq    8(%rbp), %r8
+        jmp     weft_leave_stack_at_limit
+        .cfi_endproc
+        .size   __morestack_allocate_stack_space, . - __morestack_allocate_stack_space
+
+// Calls weft_stack_check (morestack.cc) on the thread's own stack, if that is known, as if this
+// context had been switched away from: with what it saves for itself a stack can be walked, and put
+// elsewhere, as one that has been left by weft_switch. Returns on the stack that it says; rdx is its
+// other answer, zero to go on.
+        .type   weft_check_off_stack, @function
+        .p2align 4
+weft_check_off_stack:
+        .cfi_startproc
+        pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbp, 0
+        pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %rbx, 0
+        pushq   %r12
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r12, 0
+        pushq   %r13
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r13, 0
+        pushq   %r14
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r14, 0
+        pushq   %r15
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset %r15, 0
+
+        // First of all nothing is current any more: a signal handler that comes now, on either stack,
+        // has __morestack return at once, whatever is in the guard word.
+        movq    weft_current_context@gottpoff(%rip), %rax
+        movq    %fs:(%rax), %rbx
+        movq    $0, %fs:(%rax)
+        xorl    %ecx, %ecx
+        xchgq   %rcx, %fs:0x70
+        movq    %rbx, %rdi
+        movq    %rsp, %rsi
+        movq    %rbp, %rdx
+        movq    weft_thread_context@gottpoff(%rip), %rax
+        movq    %fs:(%rax), %r12
+        movq    %r12, %r8
+        testq   %r12, %r12
+        je      1f
+#if WEFT_HAS_PINNED_STACK
+        movq    __safestack_unsafe_stack_ptr@gottpoff(%rip), %rax
+        movq    %fs:(%rax), %r13
+        movq    WEFT_CONTEXT_PINNED(%r12), %r9
+        movq    %r9, %fs:(%rax)
+#endif
+        movq    WEFT_CONTEXT_SP(%r12), %rsp
+1:      andq    $-16, %rsp
+        .cfi_remember_state
+        .cfi_undefined %rip
+        xorl    %ebp, %ebp
+        callq   weft_stack_check
+        movq    %rax, %rsi
+#if WEFT_HAS_PINNED_STACK
+        testq   %r12, %r12
+        je      2f
+        movq    __safestack_unsafe_stack_ptr@gottpoff(%rip), %rax
+        movq    %r13, %fs:(%rax)
+2:
+#endif
+        movq    weft_current_context@gottpoff(%rip), %rax
+        movq    %rbx, %fs:(%rax)
+        // Whoever has made a request meanwhile gets its answer at the next prologue.
+        movq    WEFT_CONTEXT_GUARD(%rbx), %rcx
+        xorl    %eax, %eax
+        lock cmpxchgq %rcx, %fs:0x70
+        movq    %rsi, %rsp
+        .cfi_restore_state
+        popq    %r15
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r15
+        popq    %r14
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r14
+        popq    %r13
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r13
+        popq    %r12
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %r12
+        popq    %rbx
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %rbx
+        popq    %rbp
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore %rbp
+        ret
+        .cfi_endproc
+        .size   weft_check_off_stack, . - weft_check_off_stack
+
+        .text
 
 // Linkers (gold, lld) make functions that call code without split stacks call this instead,
 // unconditionally: off a goroutine, or with room enough, it must be quick.
@@ -107,54 +359,6 @@ __morestack_non_split:
         jmp     __morestack
         .cfi_endproc
         .size   __morestack_non_split, . - __morestack_non_split
-
-// void* __morestack_allocate_stack_space(size_t size /* rdi */): an alloca, or a variable-length
-// array, that would go under the guard word. libgcc takes such memory from the heap. Here it is what
-// the caller would have taken itself: it returns with the stack pointer lowered, which a function
-// with variable-sized frames allows, as it restores its own from its frame pointer.
-        .globl  __morestack_allocate_stack_space
-        .type   __morestack_allocate_stack_space, @function
-        .p2align 4
-__morestack_allocate_stack_space:
-        .cfi_startproc
-        popq    %r11
-        .cfi_adjust_cfa_offset -8
-        .cfi_register %rip, %r11
-        movq    %rsp, %rax
-        subq    %rdi, %rax
-        jb      .Ltoo_large
-        andq    $-16, %rax
-        movq    weft_current_context@gottpoff(%rip), %rcx
-        movq    %fs:(%rcx), %rcx
-        testq   %rcx, %rcx
-        je      .Llower
-        cmpq    WEFT_CONTEXT_STACK_LO(%rcx), %rsp
-        jb      .Llower
-        cmpq    WEFT_CONTEXT_STACK_HI(%rcx), %rsp
-        jae     .Llower
-        movq    WEFT_CONTEXT_GUARD(%rcx), %rcx
-        cmpq    %rcx, %rax
-        jb      .Ltoo_large
-        movq    %rcx, %fs:0x70
-.Llower:
-        movq    %rax, %rsp
-        pushq   %r11
-        .cfi_adjust_cfa_offset 8
-        .cfi_rel_offset %rip, 0
-        ret
-
-        .cfi_adjust_cfa_offset -8
-        .cfi_register %rip, %r11
-.Ltoo_large:
-        movq    weft_stack_limit_handler@GOTPCREL(%rip), %rcx
-        cmpq    $0, (%rcx)
-        je      .Llower
-        movq    %r11, %rsi
-        movq    8(%rbp), %r8
-        movq    %rsp, %rdx
-        jmp     weft_leave_stack_at_limit
-        .cfi_endproc
-        .size   __morestack_allocate_stack_space, . - __morestack_allocate_stack_space
 
 // Goes to the signal stack, where there is one, and on to weft_stack_limit_reached. rsi: the place
 // in the function at the limit; rdx: its stack pointer; rbp: its caller's frame; r8: where it would

@@ -56,9 +56,12 @@ void ClaimReport() {
 // A prologue's own check.
 void AtLimit(const StackLimitReached& reached) {
   const Context& context = *reached.context;
-  const auto limit = static_cast<char*>(context.stack_hi) - static_cast<const char*>(context.guard);
-  ReportOverflow("stack", static_cast<size_t>(limit), reached.at.sp, context.stack_lo,
-                 context.stack_hi, reached.at, reached.caller_pc);
+  // The guard may be a poison, the slot unknown.
+  const Slot* slot = FindSlot(context.stack_lo);
+  const auto below = static_cast<char*>(context.stack_hi) - static_cast<const char*>(context.guard);
+  const size_t limit = slot != nullptr ? LimitOf(*slot) : static_cast<size_t>(below);
+  ReportOverflow("stack", limit, reached.at.sp, context.stack_lo, context.stack_hi, reached.at,
+                 reached.caller_pc);
 }
 
 const char* SignalName(int signal) {

@@ -75,6 +75,8 @@ bool StackMover::CopyOut(Resident& resident) {
       return Refuse(counts_.broken_chain);
     case Movability::kDoubtfulWord:
       return Refuse(counts_.doubtful_word);
+    case Movability::kGuessedWord:
+      return Refuse(counts_.guessed_word);
   }
 
   void* block = blocks_.Allocate(used);
@@ -155,6 +157,7 @@ void StackMover::AddTo(RestStats& stats) const {
   add(stats.kept_foreign_frame, counts_.foreign_frame);
   add(stats.kept_broken_chain, counts_.broken_chain);
   add(stats.kept_doubtful_word, counts_.doubtful_word);
+  add(stats.kept_guessed_word, counts_.guessed_word);
   add(stats.kept_too_large, counts_.too_large);
   add(stats.kept_held, counts_.held);
   add(stats.kept_no_memory, counts_.no_memory);

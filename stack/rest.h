@@ -41,6 +41,7 @@ struct RestStats {
   uint64_t kept_foreign_frame = 0;
   uint64_t kept_broken_chain = 0;
   uint64_t kept_doubtful_word = 0;
+  uint64_t kept_guessed_word = 0;
   uint64_t kept_too_large = 0;
   uint64_t kept_held = 0;  // exceptions under way
   uint64_t kept_no_memory = 0;
@@ -100,6 +101,7 @@ class StackMover : public Mover {
     std::atomic<uint64_t> foreign_frame{0};
     std::atomic<uint64_t> broken_chain{0};
     std::atomic<uint64_t> doubtful_word{0};
+    std::atomic<uint64_t> guessed_word{0};
     std::atomic<uint64_t> too_large{0};
     std::atomic<uint64_t> held{0};
     std::atomic<uint64_t> no_memory{0};

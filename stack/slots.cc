@@ -78,6 +78,26 @@ constexpr SizeClass kFallback = SizeClass::k256KiB;
 constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_class); }
 
 std::atomic<size_t> max_stack{kMaxStackBytes};
+std::atomic<bool> poison_guards{false};
+
+// A mutex that knows whether this thread has it. Nobody changes threads with it in hand.
+class CentralLock {
+ public:
+  void lock() {
+    mutex_.lock();
+    held_here = true;
+  }
+  void unlock() {
+    held_here = false;
+    mutex_.unlock();
+  }
+  static bool HeldHere() { return held_here; }
+
+ private:
+  static constinit thread_local bool held_here;
+  std::mutex mutex_;
+};
+constinit thread_local bool CentralLock::held_here = false;
 
 // Under asan a stack that is handed out is searched for pointers when leaks are looked for, and
 // forgets what the frames of its former user had poisoned.
@@ -142,7 +162,7 @@ struct Central {
     Slot* unfinished = nullptr;  // a descriptor without a stack
   };
 
-  std::mutex lock;
+  CentralLock lock;
   std::array<Class, kSizeClasses> classes = {
       Class(kShapes[0]), Class(kShapes[1]), Class(kShapes[2]), Class(kShapes[3]),
       Class(kShapes[4]), Class(kShapes[5]), Class(kShapes[6])};
@@ -196,7 +216,7 @@ Slot* Central::NewSlot(SizeClass size_class) {
 }
 
 void Central::Refill(SlotCache::Stack& stack, SizeClass size_class) {
-  std::lock_guard<std::mutex> hold(lock);
+  std::lock_guard<CentralLock> hold(lock);
   Class& c = classes[Index(size_class)];
   uint32_t count = 0;
   while (count < SlotCache::kCapacity / 2 && c.warm.size > 0) {
@@ -217,7 +237,7 @@ void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_
   const absl::Time now = absl::Now();
   const uint32_t count = stack.count.load(std::memory_order_relaxed);
   {
-    std::lock_guard<std::mutex> hold(lock);
+    std::lock_guard<CentralLock> hold(lock);
     FreeList& warm = classes[Index(size_class)].warm;
     for (uint32_t i = 0; i < how_many; ++i) {
       stack.slots[i]->freed_at = now;
@@ -229,20 +249,20 @@ void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_
 }
 
 void Central::Register(SlotCache* cache) {
-  std::lock_guard<std::mutex> hold(lock);
+  std::lock_guard<CentralLock> hold(lock);
   cache->next_ = caches;
   if (caches != nullptr) caches->previous_ = cache;
   caches = cache;
 }
 
 void Central::Unregister(SlotCache* cache) {
-  std::lock_guard<std::mutex> hold(lock);
+  std::lock_guard<CentralLock> hold(lock);
   (cache->previous_ != nullptr ? cache->previous_->next_ : caches) = cache->next_;
   if (cache->next_ != nullptr) cache->next_->previous_ = cache->previous_;
 }
 
 Stats Central::Snapshot() {
-  std::lock_guard<std::mutex> hold(lock);
+  std::lock_guard<CentralLock> hold(lock);
   Stats stats;
   for (size_t i = 0; i < kSizeClasses; ++i) {
     const Class& c = classes[i];
@@ -326,12 +346,12 @@ size_t TrimIdle(absl::Duration idle_for) {
     for (;;) {
       Slot* slot = nullptr;
       {
-        std::lock_guard<std::mutex> hold(central.lock);
+        std::lock_guard<CentralLock> hold(central.lock);
         if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > since) break;
         slot = c.warm.PopOldest();
       }
       madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
-      std::lock_guard<std::mutex> hold(central.lock);
+      std::lock_guard<CentralLock> hold(central.lock);
       c.trimmed.PushNewest(slot);
       ++trimmed;
     }
@@ -354,19 +374,24 @@ size_t MaxStack() { return max_stack.load(std::memory_order_relaxed); }
 
 void* GuardFor(const Slot& slot) {
   if (!kHasGuardWord) return nullptr;
-  const size_t size = slot.hi - slot.lo;
-  return slot.hi - std::min(size - Margin(size), MaxStack());
+  if (poison_guards.load(std::memory_order_relaxed)) [[unlikely]]
+    return reinterpret_cast<void*>(kGuardPoison);
+  return slot.hi - LimitOf(slot);
 }
 
 size_t LimitOf(const Slot& slot) {
-  void* guard = GuardFor(slot);
-  return slot.hi - (guard != nullptr ? static_cast<char*>(guard) : slot.lo);
+  const size_t size = slot.hi - slot.lo;
+  return kHasGuardWord ? std::min(size - Margin(size), MaxStack()) : size;
 }
+
+void PoisonGuards() { poison_guards.store(true, std::memory_order_relaxed); }
+
+bool InSlots() { return CentralLock::HeldHere(); }
 
 Stats GetStats() { return central.Snapshot(); }
 
 const char* WhyNoSlot() {
-  std::lock_guard<std::mutex> hold(central.lock);
+  std::lock_guard<CentralLock> hold(central.lock);
   return internal::WhyNot();
 }
 

@@ -66,7 +66,11 @@ struct alignas(64) Slot {
   // The pinned stack that whoever had this slot last has left for the next. Likewise.
   Slot* spare_pinned = nullptr;
 
-  // For slots.cc, under its lock.
+  // For grow.cc: in a list of those that it keeps, and where the used part began that was left.
+  Slot* next_kept = nullptr;
+  char* left_at = nullptr;
+
+  // For slots.cc, under its lock. A free slot may be in use by somebody whose home it is.
   Slot* newer = nullptr;
   Slot* older = nullptr;
   absl::Time freed_at;
@@ -146,6 +150,16 @@ size_t MaxStack();
 // not instrumented, and so does not look: a quarter of the slot, at most 256 KiB. (glibc's largest
 // frames are those of the resolver and of locale code, up to 64 KiB and rarely two at once.)
 void* GuardFor(const Slot& slot);
+
+// Has every prologue call __morestack, from the next use of each slot on (grow.h, for tests):
+// GuardFor() then answers kGuardPoison, while LimitOf() stays what it is. The number is above every
+// address, and is not kGuardRequest (morestack.h).
+inline constexpr uintptr_t kGuardPoison = INT64_MAX - 1;
+void PoisonGuards();
+
+// Whether this thread is in one of the functions above with their common lock in hand, so that
+// none of them may be called: for what interrupts other code.
+bool InSlots();
 
 // MakeContext (context.h) on a slot, with its limit. `pinned` may be null where the mode has none.
 inline void MakeContext(Context& context, const Slot& slot, const Slot* pinned, Entry entry,

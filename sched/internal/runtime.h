@@ -293,6 +293,7 @@ void StartM(P* p, bool spinning);
 void StopM(M* m);
 
 // --- stacks.cc: which goroutine has which slot ---
+void InitStacks();
 // What BringToSlot() does where stacks do not rest, and where a goroutine cannot have a slot now.
 void GiveStack(P* p, G* g);
 bool CannotRun(P* p, G* g, stack::Residence::Entry entry);

@@ -28,6 +28,8 @@ class Task {
 
   const Context& context() const { return context_; }
   const Slot& slot() const { return *slot_; }
+  // That of the thread that resumes it.
+  Context& thread_context() { return thread_; }
 
  private:
   static void Run(void* task);
