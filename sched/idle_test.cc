@@ -177,7 +177,7 @@ TEST(IdleTest, BurstsWakeEveryP) {
     const int procs = MaxProcs();
     for (int i = 0; i < rounds / 20; ++i) {
       std::atomic<int> arrived{0};
-      std::atomic<int> left{procs};
+      std::atomic<int> left{procs + 1};
       Go([&] {
         for (int n = 0; n < procs; ++n) {
           Go([&] {
@@ -187,6 +187,7 @@ TEST(IdleTest, BurstsWakeEveryP) {
             left.fetch_sub(1);
           });
         }
+        left.fetch_sub(1);
       });
       ASSERT_TRUE(Comes([&] { return left.load() == 0; })) << "round " << i;
     }
