@@ -5,8 +5,10 @@
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/testing.h"
+#include "sched/waiter.h"
 #include "tests/rounds.h"
 
 namespace weft {
@@ -45,8 +47,15 @@ TEST(SnapshotTest, IdleProgramIsAllIdle) {
 TEST(SnapshotTest, CountsWhatRunsAndWhatWaits) {
   SetMaxProcs(1);
   RunOnGoroutine([] {
-    for (int i = 0; i < 10; ++i) Go([] {});
-    const SchedSnapshot s = GetSchedSnapshot();
+    SchedSnapshot s;
+    // Where the machine is so busy that the time slice ends in between, the others have run: then
+    // the P counts one goroutine more.
+    for (uint32_t tick = ~0u; s.procs.empty() || s.procs[0].schedtick != tick;) {
+      while (NumGoroutine() > 1) Yield();
+      tick = GetSchedSnapshot().procs[0].schedtick;
+      for (int i = 0; i < 10; ++i) Go([] {});
+      s = GetSchedSnapshot();
+    }
     EXPECT_EQ(s.goroutines, 11);
     EXPECT_EQ(s.idle_procs, 0);
     ASSERT_EQ(s.procs.size(), 1u);
@@ -60,34 +69,43 @@ TEST(SnapshotTest, CountsTheGlobalQueue) {
   SetMaxProcs(1);
   std::atomic<bool> hog{false};
   std::atomic<bool> stop{false};
+  std::atomic<bool> ended{false};
   Go([&] {
     hog.store(true);
     while (!stop.load()) {
     }
+    ended.store(true);
   });
   ASSERT_TRUE(Eventually([&] { return hog.load(); }));
   std::atomic<int> ran{0};
   for (int i = 0; i < 7; ++i) Go([&] { ran.fetch_add(1); });  // from a thread: no P to queue at
   EXPECT_EQ(GetSchedSnapshot().global_queue_size, 7);
   stop.store(true);
-  EXPECT_TRUE(Eventually([&] { return ran.load() == 7; }));
+  EXPECT_TRUE(Eventually([&] { return ran.load() == 7 && ended.load(); }));
   EXPECT_EQ(GetSchedSnapshot().global_queue_size, 0);
 }
 
 TEST(SnapshotTest, CountsTimersSectionsAndTicks) {
   SetMaxProcs(1);
   const SchedSnapshot before = GetSchedSnapshot();
+  std::atomic<bool> seen{false};
+  std::atomic<Waiter*> waiters[3] = {};
   std::atomic<int> left{3};
-  for (int i = 0; i < 3; ++i) {
+  for (std::atomic<Waiter*>& waiter : waiters) {
     Go([&] {
       {
         BlockingSection section;
       }
-      Sleep(absl::Milliseconds(100));
+      waiter.store(Waiter::Current());
+      while (!seen.load()) {
+        Waiter::Current()->ParkUntil(Instant::Now() + absl::Hours(1), WaitReason::kSleep);
+      }
       left.fetch_sub(1);
     });
   }
-  EXPECT_TRUE(Eventually([] { return GetSchedSnapshot().procs[0].timers == 3; }));
+  ASSERT_TRUE(Eventually([] { return GetSchedSnapshot().procs[0].timers == 3; }));
+  seen.store(true);
+  for (std::atomic<Waiter*>& waiter : waiters) waiter.load()->Unpark();
   EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
   const SchedSnapshot after = GetSchedSnapshot();
   EXPECT_EQ(after.procs[0].timers, 0);
