@@ -122,13 +122,17 @@ TEST(DialTest, DialTimesOut) {
   const std::string address = listener->addr().ToString();
   std::vector<Conn> queued;
   absl::Status status;
-  for (int i = 0; i < 100 && status.ok(); ++i) {
+  // The kernel has room for two. So the third that fails does so for want of room, even if a slow
+  // moment was to blame before.
+  int failed = 0;
+  for (int i = 0; i < 100 && failed < 3; ++i) {
     const absl::Time start = absl::Now();
     const absl::StatusOr<Conn> conn = Dial("tcp", address, {.timeout = absl::Milliseconds(50)});
     status = conn.status();
     if (conn.ok()) {
       queued.push_back(*conn);
     } else {
+      ++failed;
       EXPECT_LT(absl::Now() - start, absl::Seconds(10));
       EXPECT_GE(absl::Now() - start, absl::Milliseconds(50));
     }

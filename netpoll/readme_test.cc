@@ -30,9 +30,9 @@ absl::Status Serve(const weft::Listener& listener) {
 
 absl::StatusOr<std::string> Ask(const weft::SocketAddress& server, absl::string_view question) {
   absl::StatusOr<weft::Conn> conn =
-      weft::Dial("tcp", server.ToString(), {.timeout = absl::Seconds(5)});
+      weft::Dial("tcp", server.ToString(), {.timeout = absl::Seconds(30)});
   if (!conn.ok()) return conn.status();
-  if (absl::Status s = conn->SetDeadline(absl::Now() + absl::Seconds(1)); !s.ok()) return s;
+  if (absl::Status s = conn->SetDeadline(absl::Now() + absl::Seconds(30)); !s.ok()) return s;
   if (absl::Status s = conn->Write(question); !s.ok()) return s;
   std::string answer(question.size(), '\0');
   if (absl::Status s = conn->ReadFull(absl::MakeSpan(answer.data(), answer.size())); !s.ok()) {
