@@ -95,7 +95,7 @@ int WokenByThread() {
 int WokenFromBlockingSection() {
   std::atomic<bool> woken{false};
   weft::Waiter* self = weft::Waiter::Current();
-  weft::Go([&] {
+  weft::Go([&woken, self] {
     {
       weft::BlockingSection section(weft::BlockingSection::Expect::kLong);
       BlockFor(absl::Milliseconds(300));
@@ -112,7 +112,7 @@ int WokenFromBlockingSection() {
 int WokenFromPlainBlocking() {
   std::atomic<bool> woken{false};
   weft::Waiter* self = weft::Waiter::Current();
-  weft::Go([&] {
+  weft::Go([&woken, self] {
     BlockFor(absl::Milliseconds(300));
     woken.store(true);
     self->Unpark();
@@ -126,7 +126,7 @@ int WokenFromPlainBlocking() {
 int WokenFromComputing() {
   std::atomic<bool> woken{false};
   weft::Waiter* self = weft::Waiter::Current();
-  weft::Go([&] {
+  weft::Go([&woken, self] {
     const weft::Instant end = weft::Instant::Now() + Shortened(absl::Milliseconds(300));
     while (weft::Instant::Now() < end) {
     }
@@ -353,7 +353,7 @@ int UsedAtExit() {
   std::atexit([] {
     std::atomic<bool> ran{false};
     weft::Waiter* self = weft::Waiter::Current();
-    weft::Go([&] {
+    weft::Go([&ran, self] {
       ran.store(true);
       self->Unpark();
     });

@@ -219,7 +219,8 @@ TEST(PanicTest, TextThatThrowsEndsTheProgramAllTheSame) {
 // DL-16.
 TEST(PanicTest, ReportSurvivesARaceWithMainsEnd) {
   int full = 0;
-  for (int i = 0; i < 10; ++i) {
+  // Main mostly loses; on a busy machine it may win often.
+  for (int i = 0; i < 10 || (full == 0 && i < 200); ++i) {
     const ProcessResult r = RunProgram("panic-race");
     if (r.exit_status == 2 && absl::StrContains(r.err, "panic: crash") &&
         absl::StrContains(r.err, "reports::Crasher") && absl::StrContains(r.err, "created by ")) {
