@@ -196,11 +196,10 @@ class AnyHandle : public ChanHandle {
 
   // Values in the buffer, as of some moment during the call; 0 for a nil channel.
   int64_t len() const {
-    return core() == nullptr ? 0
-                             : static_cast<int64_t>(core()->count.load(std::memory_order_acquire));
+    return HasBuffer() ? static_cast<int64_t>(core()->count.load(std::memory_order_acquire)) : 0;
   }
   // Size of the buffer; 0 for a nil channel.
-  int64_t cap() const { return core() == nullptr ? 0 : static_cast<int64_t>(core()->capacity); }
+  int64_t cap() const { return HasBuffer() ? static_cast<int64_t>(core()->capacity) : 0; }
 
   bool is_nil() const { return core() == nullptr; }
 
@@ -210,7 +209,12 @@ class AnyHandle : public ChanHandle {
  protected:
   AnyHandle() = default;
   explicit AnyHandle(ChanHandle channel) : ChanHandle(std::move(channel)) {}
+
+ private:
+  bool HasBuffer() const { return core() != nullptr && !core()->ops->hides_buffer; }
 };
+
+struct RecvChanMaker;
 
 }  // namespace internal
 
@@ -236,6 +240,7 @@ class RecvChan : public internal::AnyHandle<T>, public internal::Receiving<RecvC
 
  private:
   friend class Chan<T>;
+  friend struct internal::RecvChanMaker;
   explicit RecvChan(const internal::ChanHandle& channel) : internal::AnyHandle<T>(channel) {}
 };
 
@@ -288,6 +293,17 @@ class Chan : public internal::AnyHandle<T>,
   }
 };
 
+namespace internal {
+
+// Receiving handles of channels that the library itself sends to, or closes.
+struct RecvChanMaker {
+  template <typename T>
+  static RecvChan<T> Make(const ChanHandle& channel) {
+    return RecvChan<T>(channel);
+  }
+};
+
+}  // namespace internal
 }  // namespace weft
 
 #endif  // WEFT_CHAN_CHAN_H_

@@ -5,8 +5,11 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/time/time.h"
 #include "chan/chan.h"
+#include "chan/context.h"
 #include "chan/select.h"
+#include "chan/timer.h"
 #include "sched/benchmark_args.h"
 #include "sched/goroutine.h"
 
@@ -123,6 +126,36 @@ void BM_SelectReady(benchmark::State& state) {
   }
 }
 
+// A timer that is set anew and never fires, as a connection's deadline is.
+void BM_TimerReset(benchmark::State& state) {
+  const Timer timer(absl::Hours(1));
+  for (auto _ : state) timer.Reset(absl::Hours(1));
+  timer.Stop();
+}
+
+// Made and given up, as in a loop around a Select.
+void BM_AfterChan(benchmark::State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(AfterChan(absl::Hours(1)));
+}
+
+// A child of a context that is not done, made and cancelled.
+void BM_WithCancel(benchmark::State& state) {
+  const ContextWithCancel parent = WithCancel(Background());
+  for (auto _ : state) WithCancel(parent.context).cancel();
+}
+
+void BM_WithTimeout(benchmark::State& state) {
+  const ContextWithCancel parent = WithCancel(Background());
+  for (auto _ : state) WithTimeout(parent.context, absl::Hours(1)).cancel();
+}
+
+// Asked of a context four steps below the one that may be cancelled.
+void BM_ContextErr(benchmark::State& state) {
+  Context context = WithCancel(Background()).context;
+  for (int i = 0; i < 4; ++i) context = WithValue(context, i, i);
+  for (auto _ : state) benchmark::DoNotOptimize(context.Err().ok());
+}
+
 BENCHMARK(BM_PingPong)->Arg(1)->Arg(0)->UseRealTime();
 BENCHMARK(BM_Pipe)->Arg(1)->Arg(0)->UseRealTime();
 BENCHMARK(BM_Crowd)->Arg(1)->Arg(0)->UseRealTime();
@@ -130,6 +163,11 @@ BENCHMARK(BM_Select)->Arg(1)->Arg(0)->UseRealTime();
 BENCHMARK(BM_TryRecvEmpty);
 BENCHMARK(BM_BufferedSendRecv);
 BENCHMARK(BM_SelectReady);
+BENCHMARK(BM_TimerReset);
+BENCHMARK(BM_AfterChan);
+BENCHMARK(BM_WithCancel);
+BENCHMARK(BM_WithTimeout);
+BENCHMARK(BM_ContextErr);
 
 }  // namespace
 }  // namespace weft

@@ -2,7 +2,7 @@
 
 load("//stack:defs.bzl", "weft_cc_binary")
 
-def weft_readme_example(deps, prints = None, readme = "README.md"):
+def weft_readme_example(deps, prints = None, readme = "README.md", name = "readme", block = 1):
     """Builds :readme_example from the first ```cpp block of the package's README.md.
 
     Args:
@@ -10,31 +10,33 @@ def weft_readme_example(deps, prints = None, readme = "README.md"):
       prints: what it prints, if it ends: then :readme_test runs it with 1, 2 and 4 Ps, and wants this
         on its standard output, exit status 0, and the text on the page
       readme: the page
+      name: what the targets' names begin with, for further examples of a package
+      block: which of the page's ```cpp blocks, from 1
     """
     native.genrule(
-        name = "readme_example_source",
+        name = name + "_example_source",
         srcs = [readme],
-        outs = ["readme_example.cc"],
-        cmd = "sed -n '/^```cpp$$/,/^```$$/{ /^```$$/q; /^```/d; p }' $< > $@",
+        outs = [name + "_example.cc"],
+        cmd = "awk -v block=%d '/^```cpp$$/ { on = ++n == block; next } /^```$$/ { on = 0 } on' $< > $@" % block,
     )
     weft_cc_binary(
-        name = "readme_example",
+        name = name + "_example",
         testonly = True,
-        srcs = [":readme_example_source"],
+        srcs = [":%s_example_source" % name],
         deps = deps,
     )
     if prints != None:
         native.sh_test(
-            name = "readme_test",
+            name = name + "_test",
             size = "small",
             srcs = ["//tests:readme_test.sh"],
             args = [
-                "$(location :readme_example)",
+                "$(location :%s_example)" % name,
                 "$(location %s)" % readme,
                 "'%s'" % prints,
             ],
             data = [
-                ":readme_example",
+                ":%s_example" % name,
                 readme,
             ],
         )

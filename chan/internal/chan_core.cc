@@ -371,6 +371,7 @@ ChanCore* NewChanCore(ChanCore::Kind kind, int64_t capacity, const ElementOps* o
 }
 
 void ChanCore::Destroy() {
+  if (ops->last_handle_gone != nullptr) return ops->last_handle_gone(this);
   if (ops->destroy != nullptr) {
     for (uint64_t n = count.load(std::memory_order_relaxed); n > 0; --n) {
       ops->destroy(MoveAny::Slot(*this, first));

@@ -138,6 +138,8 @@ class WaitQueue {
   std::atomic<WaitRecord*> head_{nullptr};
 };
 
+struct ChanCore;
+
 // How a channel's elements are kept and moved.
 struct ElementOps {
   size_t bytes;  // of a slot in the ring; 0: the elements have no contents
@@ -145,6 +147,11 @@ struct ElementOps {
   void (*relocate)(void* to, void* from);
   // Null: nothing to do.
   void (*destroy)(void* element);
+  // Called instead of the end of the channel when the last handle is gone: where the core is part of
+  // something larger (timer.cc, context.cc). Null: the core is all there is.
+  void (*last_handle_gone)(ChanCore* core) = nullptr;
+  // Its buffer is not for users to see: len() and cap() are 0.
+  bool hides_buffer = false;
 };
 
 // All that an operation on a channel of words touches is in the first cache line and the slot.
