@@ -62,6 +62,8 @@ const char* StatusName(GStatus status) {
       return "waiting";
     case GStatus::kDead:
       return "dead";
+    case GStatus::kPreempted:
+      return "preempted";
   }
   return "???";
 }
@@ -74,7 +76,7 @@ void PrintCreator(const G* g, int fd) {
 void PrintGoroutine(const G* g, int fd) {
   const GStatus status = g->status.load(std::memory_order_acquire);
   PrintGoroutineHeader(g, fd);
-  if (status == GStatus::kRunning || status == GStatus::kSyscall) {
+  if (status == GStatus::kRunning || status == GStatus::kSyscall || status == GStatus::kPreempted) {
     Writer(fd).Text("\tgoroutine running on other thread; stack unavailable\n");
   } else if (g->stack.home != nullptr) {
     stack::PrintTrace(fd, g->stack.context, g->stack.block);

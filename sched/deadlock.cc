@@ -43,7 +43,8 @@ Idleness Look() {
   }
   if (running > 0) return idleness;
   const int polling = sched.last_poll.load(std::memory_order_relaxed) == 0 ? 1 : 0;
-  const bool all_asleep = sched.idle_m_count.load(std::memory_order_relaxed) + polling ==
+  const bool all_asleep = sched.idle_m_count.load(std::memory_order_relaxed) +
+                              sched.locked_idle_m_count.load(std::memory_order_relaxed) + polling ==
                           sched.m_count.load(std::memory_order_relaxed);
   idleness.liveness = all_asleep ? Liveness::kForeign : Liveness::kSettling;
   return idleness;

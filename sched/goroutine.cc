@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -105,6 +106,8 @@ void FinishGoroutine(M* m, G* g) {
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
   ReturnStacks(p, g);
   g->exceptions = ExceptionState();
+  if (g->bound) [[unlikely]]
+    EndLockedM(m, g);
   Count(p->goroutines.ended);
   PutG(p, g);
 }
@@ -129,7 +132,7 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
   g->creator_id = creator == nullptr ? 0 : creator->id;
   g->creation_site = nullptr;
   g->name = options.name.data();
-  g->name_bytes = static_cast<uint32_t>(options.name.size());
+  g->name_bytes = static_cast<uint16_t>(std::min<size_t>(options.name.size(), UINT16_MAX));
   g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
                                             : stack::SizeClassFor(options.stack_bytes);
   g->runtime_depth = 0;

@@ -17,8 +17,8 @@
 // Rules for code on goroutines (sched/README.md has the reasons):
 // - After any call into Weft the goroutine may be on another thread. Do not hold a lock that is
 //   tied to a thread, nor an address of a thread_local, across one.
-// - Calls that block the thread may be made anywhere, but keep its P from the others: wrap those
-//   that may take long in a BlockingSection.
+// - Any code may block its thread or compute for long: after a while the others go on without it.
+//   What is known to block for long goes into a BlockingSection, and they do so at once.
 #ifndef WEFT_SCHED_GOROUTINE_H_
 #define WEFT_SCHED_GOROUTINE_H_
 
@@ -90,6 +90,20 @@ int MaxProcs();
 // Changes it, and returns what it was; n < 1 changes nothing. Stops the scheduler for a moment, not
 // the program. From goroutines and threads; may park.
 int SetMaxProcs(int n);
+
+// Binds the calling goroutine to its thread until as many calls of UnlockOSThread() have come: it
+// runs on no other one, and no other goroutine runs on that. For what the system or a library keeps
+// by thread. Each wait then costs two switches of threads. If the goroutine ends meanwhile, so does
+// the thread (the program's first thread only stops). May move it to another thread before. On
+// plain threads both do nothing.
+void LockOSThread();
+void UnlockOSThread();
+
+// The threads that there may be: 10,000 at first. Changes it, and returns what it was; n < 1
+// changes nothing. Where goroutines block more threads than that, others wait for one of them to
+// come back; where goroutines that are locked to their threads do so, or there are more threads
+// already, the program ends with "thread exhaustion". From goroutines and threads; does not park.
+int SetMaxThreads(int n);
 
 // Goroutines that exist now: running, runnable or waiting. What one that is no longer counted has
 // done is visible to the caller.

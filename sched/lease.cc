@@ -35,6 +35,7 @@
 #include "sched/internal/delay.h"
 #include "sched/internal/membarrier.h"
 #include "sched/internal/runtime.h"
+#include "stack/morestack.h"
 
 namespace weft::internal {
 namespace {
@@ -78,31 +79,62 @@ void QueueGlobally(M* m, G* g) {
 void InitLease() {
   have_membarrier = HaveMembarrier();
   answer_attention = AnswerAttention;
+  stack::weft_stack_request_handler.store(AnswerGuardRequest, std::memory_order_release);
 }
 
 uint32_t InitialAttention() { return have_membarrier ? 0 : kAlways; }
 
-P* Revoke(M* m) {
+P* Revoke(M* m, Revoked why, const P* wanted) {
   LockGuard guard(m->lock);
   m->attn.fetch_or(kAsked, std::memory_order_seq_cst);
+  sched.leases.barriers.fetch_add(1, std::memory_order_relaxed);
   if (!FenceAllThreads()) return nullptr;
   WEFT_DELAY_POINT("lease.revoke");
   // Acquire: pairs with the release in LeaveRuntime(), for what the M did with its P.
-  if (m->in_runtime.load(std::memory_order_acquire) != 0) return nullptr;
+  if (m->in_runtime.load(std::memory_order_acquire) != 0) {
+    sched.leases.refused.fetch_add(1, std::memory_order_relaxed);
+    return nullptr;
+  }
   P* p = m->p.load(std::memory_order_relaxed);
+  if (p == nullptr || (wanted != nullptr && p != wanted)) return nullptr;
   m->p.store(nullptr, std::memory_order_relaxed);
+  sched.leases.taken[static_cast<int>(why)].fetch_add(1, std::memory_order_relaxed);
+  m->revoked.store(why, std::memory_order_relaxed);
+  if (why != Revoked::kBlocking) sched.outlaws.fetch_add(1, std::memory_order_relaxed);
   return p;
 }
 
-void RequestAttention(M* m) {
+void RequestYield(M* m, P* p) {
+  p->yield_requested.store(true, std::memory_order_relaxed);
+  sched.leases.asked.fetch_add(1, std::memory_order_relaxed);
+  RepeatRequest(m, p);
+}
+
+void RepeatRequest(M* m, const P* p) {
   LockGuard guard(m->lock);
+  if (m->p.load(std::memory_order_relaxed) != p) return;
   m->attn.fetch_or(kAsked, std::memory_order_seq_cst);
+  // Its thread is there as long as this is not null. It may store to the word at the same moment:
+  // then the request is lost, and is repeated.
+  if (m->guard_word != nullptr) {
+    __atomic_store_n(m->guard_word, stack::kGuardRequest, __ATOMIC_RELAXED);
+  }
 }
 
 P* SurrenderP(M* m) {
   LockGuard guard(m->lock);
   m->attn.fetch_or(kAsked, std::memory_order_relaxed);
   return ReleaseP(m);
+}
+
+P* TakeNotice(M* m) {
+  LockGuard guard(m->lock);
+  m->attn.fetch_and(~kAsked, std::memory_order_relaxed);
+  const Revoked why = m->revoked.exchange(Revoked::kNot, std::memory_order_relaxed);
+  if (why != Revoked::kNot && why != Revoked::kBlocking) {
+    sched.outlaws.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return m->p.load(std::memory_order_relaxed);
 }
 
 __attribute__((noinline)) void AnswerAttention() noexcept {
@@ -113,12 +145,7 @@ __attribute__((noinline)) void AnswerAttention() noexcept {
     if ((m->attn.load(std::memory_order_relaxed) & kAsked) == 0) return;
   }
   WEFT_DELAY_POINT("lease.answer");
-  P* p;
-  {
-    LockGuard guard(m->lock);
-    p = m->p.load(std::memory_order_relaxed);
-    m->attn.fetch_and(~kAsked, std::memory_order_relaxed);
-  }
+  P* p = TakeNotice(m);
   if (m->waiter == nullptr) return;  // on the scheduler's stack, which looks for a P by itself
   if (p == nullptr) {
     p = TakeIdleP(m->last_p.load(std::memory_order_relaxed));

@@ -6,81 +6,11 @@
 namespace weft::internal {
 namespace {
 
-// Go's numbers.
-constexpr int64_t kTimeSliceNanos = 10'000'000;
+// Go's number.
 constexpr int64_t kPollEveryNanos = 10'000'000;
 // How often to ask whether the program's own threads have all gone, while only they could wake a
 // goroutine.
 constexpr absl::Duration kForeignThreadsEvery = absl::Milliseconds(100);
-
-// A goroutine that has had its time slice while others wait yields at its next entry.
-void EndSlice(M* m, P* p, Instant now) {
-  const uint32_t tick = p->schedtick.load(std::memory_order_relaxed);
-  if (tick != p->seen_schedtick || p->seen_since == 0) {
-    p->seen_schedtick = tick;
-    p->seen_since = now.nanos();
-    return;
-  }
-  if (now.nanos() - p->seen_since < kTimeSliceNanos ||
-      p->yield_requested.load(std::memory_order_relaxed) ||
-      (p->run_queue.Empty() && sched.global_size.load(std::memory_order_relaxed) == 0)) {
-    return;
-  }
-  p->yield_requested.store(true, std::memory_order_relaxed);
-  RequestAttention(m);
-}
-
-// A P whose goroutine has been in one BlockingSection for a whole round goes to somebody who needs
-// it; after 10 ms in any case, or the monitor could never sleep.
-bool RetakeBlocked(M* m, P* p, Instant now) {
-  if (!m->blocking.load(std::memory_order_relaxed)) {
-    m->seen_blocking_since = 0;
-    return false;
-  }
-  const uint32_t entries = m->entries.load(std::memory_order_relaxed);
-  if (m->seen_blocking_since == 0 || m->seen_entries != entries) {
-    m->seen_entries = entries;
-    m->seen_blocking_since = now.nanos();
-    return false;
-  }
-  const bool work_waits = !p->run_queue.Empty() ||
-                          sched.global_size.load(std::memory_order_relaxed) > 0 ||
-                          sched.spinning.load(std::memory_order_relaxed) +
-                                  sched.idle_p_count.load(std::memory_order_relaxed) ==
-                              0;
-  if (!work_waits && now.nanos() - m->seen_blocking_since < kTimeSliceNanos) return false;
-  P* taken = Revoke(m);
-  if (taken == nullptr) return false;
-  m->seen_blocking_since = 0;
-  HandOffP(taken);
-  return true;
-}
-
-// A goroutine that was to run next on `p` waits for one that computes: see handoff.h.
-void WakeForHandoff(P* p) {
-  const uint32_t switches = p->switches.load(std::memory_order_relaxed);
-  if (switches != p->seen_switches || !p->run_queue.HasNext()) {
-    p->seen_switches = switches;
-    return;
-  }
-  if (sched.idle_p_count.load(std::memory_order_relaxed) == 0) return;
-  p->handoff_was_late.store(true, std::memory_order_relaxed);
-  WakeP();
-}
-
-bool Retake(Instant now) {
-  bool found = false;
-  for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
-    // Two revokers would be in each other's way.
-    if (sched.stopping.load(std::memory_order_relaxed)) return found;
-    P* p = m->p.load(std::memory_order_acquire);
-    if (p == nullptr) continue;
-    EndSlice(m, p, now);
-    WakeForHandoff(p);
-    found |= RetakeBlocked(m, p, now);
-  }
-  return found;
-}
 
 // Looks at the poller by all Ps so far.
 uint32_t PollsOfPs() {

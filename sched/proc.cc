@@ -32,14 +32,11 @@
 // Rejected: waking an M for each piece of work (threads thrash when each runs for a microsecond);
 // handing work directly to a sleeping thread (it takes the work away from those who look already,
 // and destroys locality).
-#include <sys/prctl.h>
-
 #include <algorithm>
 
 #include "sched/internal/delay.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
-#include "stack/morestack.h"
 
 namespace weft::internal {
 
@@ -224,13 +221,14 @@ G* WaitInPoller(M* m) {
   return nullptr;
 }
 
-// Finds a goroutine to run, however long it takes. On return the M has a P.
+// Finds a goroutine to run, however long it takes. On return the M has a P; null: it has none, and
+// its thread is to end.
 G* FindRunnable(M* m, bool* inherits_slice) {
   *inherits_slice = false;
   for (;;) {
     P* p = m->p.load(std::memory_order_relaxed);
     if (p == nullptr) {
-      StopM(m);
+      if (!StopM(m)) return nullptr;
       continue;
     }
     if (sched.stopping.load(std::memory_order_acquire)) [[unlikely]] {
@@ -324,25 +322,18 @@ void Overflow(P* p, G* g) {
 }  // namespace
 
 void RunScheduler(M* m) {
-  SetThisThread(m);
-  m->exceptions = ThisThreadsExceptions();
-  stack::HoldFpControl(m->context);
-  stack::SetThreadContext(&m->context);
-  // The default slack would make every timed wait up to 50 us late.
-  prctl(PR_SET_TIMERSLACK, 1);
-  m->signal_stack.Install();
-  {
-    LockGuard guard(sched.lock);
-    m->next_all = sched.all_ms.load(std::memory_order_relaxed);
-    // Release: whoever walks the list sees the M whole.
-    sched.all_ms.store(m, std::memory_order_release);
-  }
-  for (;;) {
-    bool inherits_slice;
-    G* g = FindRunnable(m, &inherits_slice);
-    if (m->spinning) StopSpinning(m);
+  do {
+    bool inherits_slice = false;
+    G* g = m->locked_g;
+    if (g != nullptr) {
+      AwaitLockedG(m);
+    } else {
+      g = FindRunnable(m, &inherits_slice);
+      if (g == nullptr) return;
+      if (m->spinning) StopSpinning(m);
+    }
     SwitchToGoroutine(m, g, inherits_slice);
-  }
+  } while (!m->ends);
 }
 
 void AcquireP(M* m, P* p) {
@@ -491,10 +482,10 @@ bool WorkWaits() {
   return false;
 }
 
-void HandOffP(P* p) {
+void HandOffP(P* p, M* spare, NoThread otherwise) {
   p->m.store(nullptr, std::memory_order_relaxed);
   if (!p->run_queue.Empty() || sched.global_size.load(std::memory_order_seq_cst) > 0) {
-    StartM(p, /*spinning=*/false);
+    StartM(p, /*spinning=*/false, spare, otherwise);
     return;
   }
   // Nobody looks for work and nobody is idle: what appears next would find no taker.
@@ -503,25 +494,25 @@ void HandOffP(P* p) {
       sched.idle_p_count.load(std::memory_order_seq_cst) == 0 &&
       sched.spinning.compare_exchange_strong(none, 1, std::memory_order_seq_cst,
                                              std::memory_order_relaxed)) {
-    StartM(p, /*spinning=*/true);
+    StartM(p, /*spinning=*/true, spare, otherwise);
     return;
   }
   {
     LockGuard guard(sched.lock);
     if (sched.stopping.load(std::memory_order_relaxed)) {
       GiveToStopper(p);
-      return;
-    }
-    if (sched.global_queue.empty() && p->run_queue.Empty() &&
-        // Somebody must wait in the poller.
-        sched.last_poll.load(std::memory_order_seq_cst) == 0) {
+      p = nullptr;
+    } else if (sched.global_queue.empty() && p->run_queue.Empty() &&
+               // Somebody must wait in the poller.
+               sched.last_poll.load(std::memory_order_seq_cst) == 0) {
       PushIdleP(p);
       p = nullptr;
     }
   }
   if (p != nullptr) {
-    StartM(p, /*spinning=*/false);
-    return;
+    StartM(p, /*spinning=*/false, spare, otherwise);
+  } else if (spare != nullptr) {
+    ReturnM(spare);
   }
 }
 

@@ -4,6 +4,23 @@
 #include "sched/internal/runtime.h"
 
 namespace weft {
+namespace {
+
+LeaseCounts Counts(const internal::LeaseCounters& counters) {
+  const auto taken = [&](internal::Revoked why) {
+    return counters.taken[static_cast<int>(why)].load(std::memory_order_relaxed);
+  };
+  return {.taken_blocking = taken(internal::Revoked::kBlocking),
+          .taken_asleep = taken(internal::Revoked::kAsleep),
+          .taken_slice = taken(internal::Revoked::kSlice),
+          .taken_stop = taken(internal::Revoked::kStop),
+          .asked = counters.asked.load(std::memory_order_relaxed),
+          .yielded_in_place = counters.yielded_in_place.load(std::memory_order_relaxed),
+          .refused = counters.refused.load(std::memory_order_relaxed),
+          .barriers = counters.barriers.load(std::memory_order_relaxed)};
+}
+
+}  // namespace
 
 SchedSnapshot GetSchedSnapshot() {
   using internal::sched;
@@ -16,6 +33,9 @@ SchedSnapshot GetSchedSnapshot() {
   snapshot.threads = sched.m_count.load(std::memory_order_relaxed) + 1;
   snapshot.spinning_threads = sched.spinning.load(std::memory_order_relaxed);
   snapshot.idle_threads = sched.idle_m_count.load(std::memory_order_relaxed);
+  snapshot.locked_threads = sched.locked_idle_m_count.load(std::memory_order_relaxed);
+  snapshot.outlaws = sched.outlaws.load(std::memory_order_relaxed);
+  snapshot.leases = Counts(sched.leases);
   snapshot.global_queue_size = sched.global_queue.size();
   snapshot.need_spinning = sched.need_spinning.load(std::memory_order_relaxed);
   snapshot.monitor_waiting = sched.monitor_waiting.load(std::memory_order_relaxed);

@@ -19,16 +19,33 @@ struct ProcSnapshot {
   int timers = 0;
 };
 
+// What has become of the leases of Ps since the start (README.md).
+struct LeaseCounts {
+  // Taken from goroutines in a BlockingSection, from those that blocked without saying so, from
+  // those that computed for longer than two time slices, and to stop the world.
+  uint64_t taken_blocking = 0;
+  uint64_t taken_asleep = 0;
+  uint64_t taken_slice = 0;
+  uint64_t taken_stop = 0;
+  uint64_t asked = 0;             // to yield, at the end of a slice
+  uint64_t yielded_in_place = 0;  // did so in a function call
+  uint64_t refused = 0;           // was inside the runtime at that moment
+  uint64_t barriers = 0;          // calls of membarrier for all that
+};
+
 struct SchedSnapshot {
   int max_procs = 0;
   int idle_procs = 0;
   int threads = 0;           // Ms and the monitor
   int spinning_threads = 0;  // Ms that look for work
   int idle_threads = 0;      // Ms asleep, without the one that waits in the poller
+  int locked_threads = 0;    // Ms asleep until the one goroutine that is locked to them can run
+  int outlaws = 0;           // goroutines that run without a P, as theirs was taken
   int global_queue_size = 0;
   bool need_spinning = false;
   bool monitor_waiting = false;
   int64_t goroutines = 0;
+  LeaseCounts leases;
   std::vector<ProcSnapshot> procs;
 };
 

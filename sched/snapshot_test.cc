@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/internal/thread.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
 #include "tests/rounds.h"
@@ -71,6 +72,8 @@ TEST(SnapshotTest, CountsTheGlobalQueue) {
   std::atomic<bool> stop{false};
   std::atomic<bool> ended{false};
   Go([&] {
+    // From in there nobody takes its P.
+    const internal::RuntimeSection section;
     hog.store(true);
     while (!stop.load()) {
     }

@@ -1,6 +1,7 @@
 // Bringing the runtime up: from Main() on the program's main thread, or from the first use on any
 // thread.
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -80,11 +81,24 @@ void EnsureStarted() {
 
 void StartHere(absl::AnyInvocable<void()> main) {
   EnsureStarted();
-  M* m = new M;
-  SetThisThread(m);
+  M* m;
+  {
+    LockGuard guard(sched.lock);
+    sched.m_count.fetch_add(1, std::memory_order_relaxed);
+    m = NewM();
+  }
+  m->is_main_thread = true;
+  EnterM(m);
   if (P* p = TakeIdleP(); p != nullptr) AcquireP(m, p);
   SpawnMain(std::move(main));
   RunScheduler(m);
+  // Its goroutine was the first one, locked to it, and has ended. The others go on; the process
+  // lasts as long as its first thread.
+  sched.locked_idle_m_count.fetch_add(1, std::memory_order_relaxed);
+  if (P* p = m->p.load(std::memory_order_relaxed); p != nullptr) {
+    HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
+  }
+  for (;;) pause();
 }
 
 void RegisterPoller(Poller* poller) {

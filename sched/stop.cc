@@ -61,7 +61,7 @@ void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   while (sched.all_stopped.load(std::memory_order_acquire) == 0) {
     for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
       if (m == self || m->p.load(std::memory_order_relaxed) == nullptr) continue;
-      if (P* p = Revoke(m); p != nullptr) {
+      if (P* p = Revoke(m, Revoked::kStop); p != nullptr) {
         p->m.store(nullptr, std::memory_order_relaxed);
         LockGuard guard(sched.lock);
         GiveToStopper(p);

@@ -110,10 +110,18 @@ struct Next {
 
 // DirectNext() with its slot; `g` is the goroutine that calls.
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p) {
+  // This thread runs nobody else.
+  if (g->bound) [[unlikely]]
+    return {nullptr, false};
   for (;;) {
     bool inherits_slice = false;
     G* next = DirectNext(p, &inherits_slice);
     if (next == nullptr) return {nullptr, false};
+    if (next->bound) [[unlikely]] {
+      m->next_after_scheduler = next;
+      m->next_inherits_slice = inherits_slice;
+      return {nullptr, false};
+    }
     if constexpr (stack::kMayMove) {
       if (p->stacks.residence().EnterHot(next->stack, StackSharing())) [[likely]]
         return {next, inherits_slice};
@@ -145,6 +153,7 @@ void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
     MakeCurrent(m, p, next.g, next.inherits_slice);
     to = &next.g->stack.context;
   } else {
+    if (g->bound) g->m.store(m, std::memory_order_relaxed);
     ArriveAtScheduler(m);
   }
   stack::SwitchTo(g->stack.context, *to, arrival, m, g);
@@ -166,6 +175,7 @@ void LeaveStackForGood(stack::Arrival arrival) noexcept {
 
 void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
   while (g != nullptr) {
+    if (g->bound && PassToBoundThread(m, g)) return;
     P* p = m->p.load(std::memory_order_relaxed);
     if (!BringToSlot(p, g)) return;
     MakeCurrent(m, p, g, inherits_slice);

@@ -73,6 +73,8 @@ class Monitor {
     if (word_.exchange(1, std::memory_order_release) == 0) internal::FutexWake(word_, 1);
   }
 
+  void NextRoundBy(Instant when) { next_by_ = std::min(next_by_, when); }
+
   absl::Duration pace() const {
     return absl::Nanoseconds(pace_nanos_.load(std::memory_order_relaxed));
   }
@@ -94,7 +96,10 @@ class Monitor {
     int64_t pace = kFastestNanos;
     for (;;) {
       pace_nanos_.store(pace, std::memory_order_relaxed);
-      if (SleepUntil(Instant::FromNanos(Instant::Now().nanos() + pace))) {
+      Instant next = Instant::FromNanos(Instant::Now().nanos() + pace);
+      if (next_by_ < next) next = next_by_;
+      next_by_ = Instant::Never();
+      if (SleepUntil(next)) {
         // Somebody wants it to look closely now.
         quiet_rounds = 0;
         pace = kFastestNanos;
@@ -166,6 +171,7 @@ class Monitor {
   const internal::MonitorHost* host_ = nullptr;
   std::atomic<uint32_t> word_{0};  // 1: woken
   std::atomic<int64_t> pace_nanos_{kFastestNanos};
+  Instant next_by_ = Instant::Never();  // the monitor's own
 };
 
 Monitor& TheMonitor() {
@@ -184,6 +190,7 @@ int GetMonitorStats(MonitorDutyStats* stats, int capacity) {
 namespace internal {
 
 void StartMonitor(const MonitorHost* host) { TheMonitor().Start(host); }
+void NextRoundBy(Instant when) { TheMonitor().NextRoundBy(when); }
 void WakeMonitor() { TheMonitor().Wake(); }
 absl::Duration MonitorPace() { return TheMonitor().pace(); }
 

@@ -57,6 +57,9 @@ void StartMonitor(const MonitorHost* host);
 // Ends the sleep that try_sleep() has begun, or shortens a round. From any thread.
 void WakeMonitor();
 
+// From a duty: the next round begins by `when`, whatever the pace. Holds for that round alone.
+void NextRoundBy(Instant when);
+
 // How long the monitor sleeps between rounds at this moment. A snapshot.
 absl::Duration MonitorPace();
 

@@ -1,25 +1,54 @@
 // The threads of the Ms: made when there is a P to run and no M that sleeps, put to sleep when
-// there is none, woken with a P in hand. They are not ended.
+// there is none, woken with a P in hand, and ended when they have not been needed for long.
+//
+// An M that sleeps is in Sched::idle_ms, or somebody has it in hand (ObtainM), or it waits for one
+// goroutine (bound.cc). It is woken by a P in next_p and 1 in its wake word, in that order, by the
+// one who has it in hand or whom that goroutine was left to; so there is one waker at a time.
+//
+// The list is last in, first out: who sleeps at its bottom has not been needed for longest. An M
+// that comes when kKept others sleep already does so for kIdleFor at most; it may end only if it is
+// still in the list then, for else its waker is on the way. Its structure is used again for the
+// next thread.
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
+#include "sched/fatal.h"
+#include "sched/goroutine.h"
+#include "sched/internal/delay.h"
+#include "sched/internal/fatal_report.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/runtime.h"
+#include "stack/morestack.h"
 
 namespace weft::internal {
 namespace {
 
 constexpr size_t kSchedulerStackBytes = 512 << 10;
 
-void SleepOn(std::atomic<uint32_t>& word) {
+// So many Ms beyond two for each P may sleep for ever, and others for this long. To make one takes
+// 30 us, so bursts that are further apart do not notice.
+constexpr int kKeptBeyond = 16;
+constexpr absl::Duration kIdleFor = absl::Seconds(5);
+
+int Kept() { return 2 * sched.p_count.load(std::memory_order_relaxed) + kKeptBeyond; }
+
+// Sleeps until the word is 1, and makes it 0; false at the deadline.
+bool SleepOn(std::atomic<uint32_t>& word, Instant deadline = Instant::Never()) {
   // Acquire: pairs with WakeOn(), for next_p and the like.
-  while (word.load(std::memory_order_acquire) == 0) FutexWait(word, 0);
+  while (word.load(std::memory_order_acquire) == 0) {
+    if (!deadline.IsNever() && Instant::Now() >= deadline) return false;
+    FutexWait(word, 0, deadline);
+  }
   word.store(0, std::memory_order_relaxed);
+  return true;
 }
 
 void WakeOn(std::atomic<uint32_t>& word) {
@@ -27,12 +56,60 @@ void WakeOn(std::atomic<uint32_t>& word) {
   FutexWake(word, 1);
 }
 
+void PushIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  m->is_idle = true;
+  m->previous_idle = nullptr;
+  m->next_idle = sched.idle_ms;
+  if (sched.idle_ms != nullptr) sched.idle_ms->previous_idle = m;
+  sched.idle_ms = m;
+  sched.idle_m_count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void UnlinkIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  (m->previous_idle != nullptr ? m->previous_idle->next_idle : sched.idle_ms) = m->next_idle;
+  if (m->next_idle != nullptr) m->next_idle->previous_idle = m->previous_idle;
+  m->is_idle = false;
+  sched.idle_m_count.fetch_sub(1, std::memory_order_relaxed);
+}
+
 M* PopIdleM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   M* m = sched.idle_ms;
-  if (m == nullptr) return nullptr;
-  sched.idle_ms = m->next_idle;
-  sched.idle_m_count.fetch_sub(1, std::memory_order_relaxed);
+  if (m != nullptr) UnlinkIdleM(m);
   return m;
+}
+
+// The same, or an M for a thread that is still to be made, counted already. Null: there are as many
+// threads as there may be.
+M* PopIdleOrFreeM(bool* needs_thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+  *needs_thread = false;
+  if (M* m = PopIdleM(); m != nullptr) return m;
+  // And the monitor's.
+  if (sched.m_count.load(std::memory_order_relaxed) + 1 >=
+      sched.max_threads.load(std::memory_order_relaxed)) {
+    return nullptr;
+  }
+  sched.m_count.fetch_add(1, std::memory_order_relaxed);
+  *needs_thread = true;
+  M* m = sched.free_ms;
+  if (m == nullptr) return NewM();
+  sched.free_ms = m->next_idle;
+  return m;
+}
+
+// Sleeps until the M is given a P, which it then has. False: it is to end.
+bool AwaitPUntil(M* m, Instant deadline) {
+  while (!SleepOn(m->wake, deadline)) {
+    WEFT_DELAY_POINT("threads.idle_for_long");
+    LockGuard guard(sched.lock);
+    // Once out of the list it is somebody else's, who will wake it.
+    if (m->is_idle && sched.idle_m_count.load(std::memory_order_relaxed) > Kept()) {
+      UnlinkIdleM(m);
+      return false;
+    }
+    deadline = Instant::Never();
+  }
+  AcquireP(m, m->next_p);
+  return true;
 }
 
 void* ThreadMain(void* arg) {
@@ -41,16 +118,15 @@ void* ThreadMain(void* arg) {
   // Not that of whoever made this thread: the monitor blocks all signals, and goroutines must not
   // find theirs blocked at random, nor hand that on to their children.
   pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
-  AcquireP(m, m->next_p);
-  m->next_p = nullptr;
+  EnterM(m);
+  AwaitP(m);
   RunScheduler(m);
+  LeaveM(m);
+  return nullptr;
 }
 
-// A new thread for `p`. False: the system has none.
-bool CreateM(P* p, bool spinning) {
-  M* m = new M;
-  m->next_p = p;
-  m->spinning = spinning;
+// A thread for an M that has none; it sleeps. False: the system refuses, and the M is free again.
+bool MakeThread(M* m) {
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -59,15 +135,33 @@ bool CreateM(P* p, bool spinning) {
   const int error = pthread_create(&thread, &attr, ThreadMain, m);
   pthread_attr_destroy(&attr);
   if (error == 0) return true;
-  // The M was never seen by anybody.
-  sched.m_count.fetch_sub(1, std::memory_order_relaxed);
-  delete m;
-  if (sched.m_count.load(std::memory_order_relaxed) == 0) {
+  LockGuard guard(sched.lock);
+  m->next_idle = sched.free_ms;
+  sched.free_ms = m;
+  if (sched.m_count.fetch_sub(1, std::memory_order_relaxed) == 1) {
     std::fprintf(stderr, "weft: cannot create the first scheduler thread: %s\n",
                  std::strerror(error));
-    std::exit(2);
+    _exit(2);
   }
   return false;
+}
+
+bool AtThreadLimit() {
+  return sched.m_count.load(std::memory_order_relaxed) + 1 >=
+         sched.max_threads.load(std::memory_order_relaxed);
+}
+
+[[noreturn]] void ThreadsExhausted() {
+  if (!ClaimFatalReport()) HangForReport();
+  if (AtThreadLimit()) {
+    WriteReport(absl::StrCat("runtime: program exceeds ",
+                             sched.max_threads.load(std::memory_order_relaxed),
+                             "-thread limit\nfatal error: thread exhaustion\n\n"));
+  } else {
+    WriteReport("runtime: the system refuses another thread\nfatal error: thread exhaustion\n\n");
+  }
+  PrintAllGoroutines(STDERR_FILENO);
+  EndProcess();
 }
 
 }  // namespace
@@ -76,26 +170,98 @@ M::M() {
   runs_goroutines = true;
   attn.store(InitialAttention(), std::memory_order_relaxed);
   in_runtime.store(1, std::memory_order_relaxed);
-  LockGuard guard(sched.lock);
-  static int64_t next_id = 0;
-  id = next_id++;
+  static std::atomic<int64_t> next_id{0};
+  id = next_id.fetch_add(1, std::memory_order_relaxed);
   random = static_cast<uint32_t>(id) * 2654435761u | 1;
-  sched.m_count.fetch_add(1, std::memory_order_relaxed);
 }
 
-void StopM(M* m) {
-  sched.lock.Acquire();
-  m->next_idle = sched.idle_ms;
-  sched.idle_ms = m;
-  sched.idle_m_count.fetch_add(1, std::memory_order_relaxed);
-  sched.lock.Release();
-  SleepOn(m->wake);
-  AcquireP(m, m->next_p);
-  m->next_p = nullptr;
+M* NewM() {
+  M* m = new M;
+  m->next_all = sched.all_ms.load(std::memory_order_relaxed);
+  // Release: whoever walks the list sees the M whole.
+  sched.all_ms.store(m, std::memory_order_release);
+  return m;
 }
 
-void StartM(P* p, bool spinning) {
+void EnterM(M* m) {
+  m->tid.store(static_cast<int32_t>(syscall(SYS_gettid)), std::memory_order_relaxed);
+  m->context = stack::Context();
+  m->exceptions = ThisThreadsExceptions();
+  stack::HoldFpControl(m->context);
+  stack::SetThreadContext(&m->context);
+  // The default slack would make every timed wait up to 50 us late.
+  prctl(PR_SET_TIMERSLACK, 1);
+  m->signal_stack.emplace().Install();
+  {
+    LockGuard guard(m->lock);
+    if (stack::kHasGuardWord) m->guard_word = stack::GuardWord();
+  }
+  SetThisThread(m);
+}
+
+void LeaveM(M* m) {
+  {
+    // Now, so that the next line may make another one.
+    LockGuard guard(sched.lock);
+    sched.m_count.fetch_sub(1, std::memory_order_relaxed);
+  }
+  if (m->p.load(std::memory_order_relaxed) != nullptr) {
+    HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
+  }
+  // What destructors of thread_locals do from here on they do on a plain thread.
+  SetThisThread(nullptr);
+  stack::SetThreadContext(nullptr);
+  m->signal_stack.reset();
+  {
+    LockGuard guard(m->lock);
+    m->guard_word = nullptr;
+    m->attn.store(InitialAttention(), std::memory_order_relaxed);
+  }
+  m->tid.store(0, std::memory_order_relaxed);
+  m->ends = false;
+  LockGuard guard(sched.lock);
+  m->next_idle = sched.free_ms;
+  sched.free_ms = m;
+}
+
+bool StopM(M* m) {
+  Instant deadline = Instant::Never();
+  {
+    LockGuard guard(sched.lock);
+    if (sched.idle_m_count.load(std::memory_order_relaxed) >= Kept() && !m->is_main_thread) {
+      deadline = Instant::Now() + kIdleFor;
+    }
+    PushIdleM(m);
+  }
+  return AwaitPUntil(m, deadline);
+}
+
+void AwaitP(M* m) { AwaitPUntil(m, Instant::Never()); }
+
+void GivePTo(M* m, P* p) {
+  m->next_p = p;
+  WakeOn(m->wake);
+}
+
+M* ObtainM() {
   M* m;
+  bool needs_thread;
+  {
+    LockGuard guard(sched.lock);
+    m = PopIdleOrFreeM(&needs_thread);
+  }
+  if (m == nullptr || (needs_thread && !MakeThread(m))) return nullptr;
+  return m;
+}
+
+void ReturnM(M* m) {
+  LockGuard guard(sched.lock);
+  PushIdleM(m);
+}
+
+void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {
+  M* m = spare;
+  bool needs_thread = false;
   {
     LockGuard guard(sched.lock);
     if (p == nullptr) {
@@ -105,20 +271,31 @@ void StartM(P* p, bool spinning) {
         return;
       }
     }
-    m = PopIdleM();
+    if (m == nullptr) m = PopIdleOrFreeM(&needs_thread);
   }
-  if (m != nullptr) {
+  if (m != nullptr && (!needs_thread || MakeThread(m))) {
     m->spinning = spinning;
-    m->next_p = p;
-    WakeOn(m->wake);
+    GivePTo(m, p);
     return;
   }
-  if (!CreateM(p, spinning)) {
-    // No thread: the P waits, with its queue, for those that there are.
-    LockGuard guard(sched.lock);
-    PushIdleP(p);
-    if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
-  }
+  if (otherwise == NoThread::kFatal) ThreadsExhausted();
+  // The P waits, with its queue, for those that there are.
+  LockGuard guard(sched.lock);
+  PushIdleP(p);
+  if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 }  // namespace weft::internal
+
+namespace weft {
+
+int SetMaxThreads(int n) {
+  using internal::sched;
+  internal::EnsureStarted();
+  if (n < 1) return sched.max_threads.load(std::memory_order_relaxed);
+  const int old = sched.max_threads.exchange(n, std::memory_order_relaxed);
+  if (sched.m_count.load(std::memory_order_relaxed) + 1 > n) internal::ThreadsExhausted();
+  return old;
+}
+
+}  // namespace weft

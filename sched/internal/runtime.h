@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 
 #include "absl/base/thread_annotations.h"
@@ -50,6 +51,16 @@ enum class GStatus : uint8_t {
   kSyscall = 3,  // in a BlockingSection
   kWaiting = 4,
   kDead = 6,
+  kPreempted = 9,  // its thread waits for a P in the middle of its code
+};
+
+// Why an M has no P while it runs user code.
+enum class Revoked : uint8_t {
+  kNot,
+  kBlocking,  // in a BlockingSection
+  kAsleep,    // blocked without saying so
+  kSlice,     // computes
+  kStop,      // the world was stopped
 };
 
 enum class PStatus : uint32_t { kIdle = 0, kRunning = 1, kSyscall = 2, kStopped = 3, kDead = 4 };
@@ -71,8 +82,9 @@ struct alignas(64) G : Waiter {
   std::atomic<GStatus> status{GStatus::kIdle};
   int32_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
   int32_t blocking_sections = 0;  // open ones
-  uint32_t name_bytes = 0;
-  std::atomic<M*> m{nullptr};  // who runs it
+  uint16_t name_bytes = 0;
+  bool bound = false;          // only the thread of `m` may run it, see bound.cc
+  std::atomic<M*> m{nullptr};  // who runs it, or alone may
   ExceptionState exceptions;
   stack::Resident stack;  // in part
 
@@ -95,6 +107,10 @@ struct M : Thread {
   // --- the lease; see lease.cc for who may write what ---
   Lock lock;
   std::atomic<P*> p{nullptr};
+  std::atomic<Revoked> revoked{Revoked::kNot};  // written under the lock
+  // Of the thread that it is at present: 0 and null between two.
+  std::atomic<int32_t> tid{0};
+  uintptr_t* guard_word ABSL_GUARDED_BY(lock) = nullptr;
 
   // --- touched by every switch ---
   stack::Context context;            // of the scheduler's stack, this thread's own
@@ -111,14 +127,20 @@ struct M : Thread {
   P* next_p = nullptr;  // given by whoever wakes it
   std::atomic<P*> last_p{nullptr};
   std::atomic<uint32_t> wake{0};  // 1: next_p is set
+  // In Sched::idle_ms, or with next_idle alone in Sched::free_ms.
   M* next_idle = nullptr;
+  M* previous_idle = nullptr;
+  bool is_idle = false;
   M* next_all = nullptr;
   uint32_t random = 0;
-  stack::ThreadSignalStack signal_stack;
+  std::optional<stack::ThreadSignalStack> signal_stack;
+  G* locked_g = nullptr;        // the one goroutine that it runs, if LockOSThread() was called
+  int32_t thread_locks = 0;     // by that, without UnlockOSThread()
+  bool ends = false;            // that has ended without unlocking: so does the thread
+  bool is_main_thread = false;  // which never ends
 
   // --- the monitor's last look ---
-  uint32_t seen_entries = 0;
-  int64_t seen_blocking_since = 0;
+  int64_t seen_cpu = 0;
 };
 
 struct GoroutineCounts {
@@ -134,6 +156,21 @@ class GMover final : public stack::StackMover {
   void Ready(stack::Resident& resident) override;
   bool MayRest(const stack::Resident& resident) const override;
   void DelayPoint(const char* point) override;
+};
+
+// What the monitor saw when it last looked at a P (retake.cc).
+struct LeaseWatch {
+  M* m = nullptr;
+  uint32_t schedtick = 0;
+  uint32_t entries = 0;
+  uint32_t switches = 0;
+  int64_t still_since = 0;   // since when m has not entered the runtime, as far as seen
+  int64_t looked_at = 0;     // when its clock was read, 0: not since then
+  int64_t cpu = 0;           // the thread's processor time at that moment
+  int64_t asleep_since = 0;  // 0: it was not
+  int64_t slice_cpu = -1;    // the thread's processor time when the slice began; -1: not read yet
+  int64_t asked_cpu = 0;     // and when it was asked to yield
+  bool asked = false;
 };
 
 struct alignas(64) P {
@@ -168,10 +205,7 @@ struct alignas(64) P {
   uint64_t last_goroutine_id = 0;
   GoroutineCounts goroutines;
 
-  // --- the monitor's last look ---
-  uint32_t seen_schedtick = 0;
-  int64_t seen_since = 0;
-  uint32_t seen_switches = 0;
+  LeaseWatch watch;  // the monitor's
 };
 
 inline constexpr int kMaxProcsLimit = 1024;
@@ -181,6 +215,15 @@ inline constexpr uint64_t kMainId = 1;
 // Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking each
 // other would starve it.
 inline constexpr uint32_t kGlobalQueueTicks = 61;
+
+// What has become of leases, see LeaseCounts in snapshot.h.
+struct LeaseCounters {
+  std::atomic<uint64_t> taken[5] = {};  // by Revoked
+  std::atomic<uint64_t> asked{0};
+  std::atomic<uint64_t> yielded_in_place{0};
+  std::atomic<uint64_t> refused{0};
+  std::atomic<uint64_t> barriers{0};
+};
 
 struct Sched {
   Lock lock;
@@ -192,13 +235,19 @@ struct Sched {
   std::atomic<int> idle_p_count{0};
   M* idle_ms ABSL_GUARDED_BY(lock) = nullptr;
   std::atomic<int> idle_m_count{0};
+  M* free_ms ABSL_GUARDED_BY(lock) = nullptr;  // whose threads have ended
+  // Ms that wait for their goroutine to be chosen, see bound.cc.
+  std::atomic<int> locked_idle_m_count{0};
+  std::atomic<int> max_threads{10'000};
   std::atomic<M*> all_ms{nullptr};  // newest first; only grows
   std::atomic<int> m_count{0};
   bool monitor_sleeping ABSL_GUARDED_BY(lock) = false;
   std::atomic<bool> monitor_waiting{false};
   BlockQueue<G> free_gs ABSL_GUARDED_BY(lock);
   uint64_t next_goroutine_id ABSL_GUARDED_BY(lock) = kMainId + 1;
-  GoroutineCounts goroutines;  // started and ended where there was no P
+  GoroutineCounts goroutines;   // started and ended where there was no P
+  std::atomic<int> outlaws{0};  // Ms that run user code and have lost their P without saying so
+  LeaseCounters leases;
 
   std::atomic<int> spinning{0};
   std::atomic<bool> need_spinning{false};
@@ -254,8 +303,8 @@ void EnsureStarted();
 [[noreturn]] void StartHere(absl::AnyInvocable<void()> main);
 
 // --- proc.cc: Ms, Ps and who runs what ---
-// The scheduler's loop on the calling thread, from now on and for ever.
-[[noreturn]] void RunScheduler(M* m);
+// The scheduler's loop on the calling thread, until that is to end.
+void RunScheduler(M* m);
 // Queues a goroutine whose status is runnable. With a P: there, as the next to run if `next`;
 // without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread.
 enum class Place { kNext, kTail };
@@ -266,7 +315,10 @@ void EnqueueBatch(WakeBatch& batch);
 // Starts an M for an idle P if nobody is looking for work.
 void WakeP();
 // Finds a home for a P whose M has lost or left it: an M if there is work, else the idle list.
-void HandOffP(P* p);
+// `spare`: from ObtainM(), to be used or given back. Where no thread can be had, the P waits for
+// those that there are, or, if they may never come, the program ends.
+enum class NoThread { kWaits, kFatal };
+void HandOffP(P* p, M* spare = nullptr, NoThread otherwise = NoThread::kWaits);
 // Takes an idle P, `wanted` if that is idle, or null.
 P* TakeIdleP(P* wanted = nullptr);
 void AcquireP(M* m, P* p);
@@ -288,9 +340,34 @@ inline QueueSharing Sharing() {
 
 // --- threads.cc: the threads of the Ms ---
 // Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
-void StartM(P* p, bool spinning);
-// The M that calls, and has no P, sleeps until it is started with one.
-void StopM(M* m);
+void StartM(P* p, bool spinning, M* spare = nullptr, NoThread otherwise = NoThread::kWaits);
+// An M that sleeps and that nobody else will wake, for StartM() or ReturnM(); null: no thread can
+// be had.
+M* ObtainM();
+void ReturnM(M* m);
+// Gives `p` to an M that sleeps outside the idle list, or is about to.
+void GivePTo(M* m, P* p);
+// The M that calls, and has no P, sleeps until that happens.
+void AwaitP(M* m);
+// The M that calls, and has no P, sleeps until it is started with one. False: its thread is to end,
+// as it has not been needed for long.
+bool StopM(M* m);
+// An M, in the list of all.
+M* NewM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+// The first and the last thing that a thread does as an M.
+void EnterM(M* m);
+void LeaveM(M* m);
+
+// --- bound.cc: goroutines that only one thread may run ---
+// On the scheduler's stack of an M that has taken a goroutine from a queue, or was told to run it:
+// if that is bound to another thread, that gets the P, and this M has none. True: so it was.
+bool PassToBoundThread(M* m, const G* g);
+// The M gives up its P, if it has one, and waits for another one to run its locked goroutine with.
+void AwaitLockedG(M* m);
+// Its goroutine has ended without unlocking: so does the thread.
+void EndLockedM(M* m, G* g);
+// What __morestack calls when the guard word holds a request.
+void AnswerGuardRequest(stack::Context& context);
 
 // --- stacks.cc: which goroutine has which slot ---
 void InitStacks();
@@ -376,10 +453,17 @@ void SwitchToGoroutine(M* m, G* g, bool inherits_slice);
 void InitLease();
 // What a new M's attn starts with.
 uint32_t InitialAttention();
-// Takes m's P unless m is inside the runtime; null then, and m's next entry answers.
-P* Revoke(M* m);
-// Asks m's goroutine to give up its P at its next entry into the runtime.
-void RequestAttention(M* m);
+// Takes m's P unless m is inside the runtime; null then, and m's next entry answers. `wanted`: only
+// if it is this one.
+P* Revoke(M* m, Revoked why, const P* wanted = nullptr);
+// Asks m's goroutine to give up `p` at its next entry into the runtime, or at its next function
+// call that looks at the guard word.
+void RequestYield(M* m, P* p);
+// The same again, for who has overwritten the guard word since.
+void RepeatRequest(M* m, const P* p);
+// The M that calls, inside the runtime, answers whoever has asked. Returns its P, or null if that
+// was taken.
+P* TakeNotice(M* m);
 // AnswerAttention, see thread.h.
 void AnswerAttention() noexcept;
 // Gives up the P of the M that calls, from inside the runtime: the next entry will find none.
@@ -407,6 +491,10 @@ void ResizeProcs(int n);
 
 // --- monitor.cc ---
 void StartSchedulerMonitor();
+
+// --- retake.cc ---
+// The monitor's duty: takes Ps back from those that do not let others run.
+bool Retake(Instant now);
 
 // --- deadlock.cc ---
 // On the monitor's thread, when every P is idle: ends the program if no goroutine can ever run
