@@ -72,14 +72,23 @@ TEST(TimerTest, RunsOnceAndNotEarly) {
 
 TEST(TimerTest, StoppedTimersDoNotRun) {
   OnEachKind([] {
-    Stopwatch stopped;
-    Stopwatch later;
-    stopped.timer.Start(Instant::Now() + absl::Milliseconds(20));
-    later.timer.Start(Instant::Now() + absl::Milliseconds(25));
-    EXPECT_TRUE(stopped.timer.Stop());
-    EXPECT_FALSE(stopped.timer.Stop());
-    later.WaitFor(1);
-    EXPECT_EQ(stopped.runs.load(), 0);
+    // A busy machine may come to the Stop() only when it is due: then it may run, and more time is
+    // given to the next one.
+    bool in_time = false;
+    for (absl::Duration wait = absl::Milliseconds(20); !in_time; wait *= 2) {
+      Stopwatch stopped;
+      Stopwatch later;
+      const Instant due = Instant::Now() + wait;
+      stopped.timer.Start(due);
+      later.timer.Start(due + absl::Milliseconds(5));
+      const bool was_pending = stopped.timer.Stop();
+      in_time = Instant::Now() < due;
+      EXPECT_TRUE(was_pending || !in_time);
+      EXPECT_FALSE(stopped.timer.Stop());
+      later.WaitFor(1);
+      if (!was_pending) stopped.WaitFor(1);
+      EXPECT_EQ(stopped.runs.load(), was_pending ? 0 : 1);
+    }
   });
 }
 
@@ -160,7 +169,7 @@ TEST(TimerTest, MovedEarlierFiresAtOnce) {
         }
         const Instant start = Instant::Now();
         watch.WaitFor(runs + 1);
-        ASSERT_LT(Instant::Now() - start, absl::Seconds(8));
+        ASSERT_LT(Instant::Now() - start, absl::Seconds(30));
       }
     });
   });
@@ -188,9 +197,14 @@ TEST(TimerTest, NoneIsLostWhilePsComeAndGo) {
           if (i % 16 == 0) Yield();
         }
       };
-      Go([&] { arm(0); });
+      std::atomic<bool> armed{false};
+      Go([&] {
+        arm(0);
+        armed.store(true);
+      });
       arm(1);
       ASSERT_TRUE(Eventually([&] {
+        if (!armed.load()) return false;
         for (const auto& watch : watches) {
           if (watch->runs.load() == 0) return false;
         }
