@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "chan/chan.h"
 #include "chan/select_vector.h"
 #include "gtest/gtest.h"
+#include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
 #include "sched/sync/testing.h"
@@ -30,11 +30,11 @@ INSTANTIATE_TEST_SUITE_P(, SelectTest, testing::Worlds(), testing::WorldName);
 TEST_P(SelectTest, AfterRunsWhenNothingElseIsPossible) {
   Run([] {
     Chan<int> never(0);
-    const absl::Time start = absl::Now();
+    const Instant start = Instant::Now();
     bool ran = false;
     EXPECT_EQ(Select(never.OnRecv(), After(absl::Milliseconds(20), [&] { ran = true; })), 1);
     EXPECT_TRUE(ran);
-    EXPECT_GE(absl::Now() - start, absl::Milliseconds(20));
+    EXPECT_GE(Instant::Now() - start, absl::Milliseconds(20));
     // At once, where it is not positive.
     EXPECT_EQ(Select(never.OnRecv(), After(absl::ZeroDuration())), 1);
     EXPECT_EQ(Select(never.OnRecv(), After(-absl::Seconds(1))), 1);
