@@ -40,7 +40,7 @@ using testing::TaskKind;
 // wait, an M, a timer heap of a P that had none), so one stretch out of a few must be free of it.
 TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kStretches = 5, kRounds = 300;
+    constexpr int kStretches = 20, kRounds = 300;
     const ConnPair pair = MakePair();
     TaskGroup group(kind);
     group.Go([&] {
