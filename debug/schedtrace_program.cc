@@ -1,16 +1,18 @@
-// What schedtrace_test runs and watches: `schedtrace_program MODE LINES [SINCE]` does what MODE
-// says until it has written LINES lines of trace, counted from the first that contains SINCE and
-// was taken after it began. So a run is as long as the machine makes it, and the test need not
+// What schedtrace_test runs and watches: `schedtrace_program MODE LINES [SINCE...]` does what MODE
+// says until it has written LINES lines of trace, counted from the first that contains each SINCE
+// and was taken after it began. So a run is as long as the machine makes it, and the test need not
 // know. It prints the number of the line it counted from, 0 for the first of all.
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/time/time.h"
@@ -27,7 +29,7 @@ int first_line = 0;  // published by `done`
 // Passes on what the program writes to standard error.
 class Forwarder {
  public:
-  Forwarder(int lines, std::string since) : lines_(lines), since_(std::move(since)) {
+  Forwarder(int lines, std::vector<std::string> since) : lines_(lines), since_(std::move(since)) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) std::abort();
     from_ = ends[0];
@@ -50,6 +52,11 @@ class Forwarder {
     }
   }
 
+  bool IsFirst(const std::string& line) const {
+    return std::all_of(since_.begin(), since_.end(),
+                       [&](const std::string& part) { return absl::StrContains(line, part); });
+  }
+
   void Count(const std::string& line) {
     // Acquire: pairs with whoever says that it is going.
     if (!going.load(std::memory_order_acquire)) return;
@@ -58,7 +65,7 @@ class Forwarder {
       seen_one_ = true;
       return;
     }
-    if (!started_ && !absl::StrContains(line, since_)) return;
+    if (!started_ && !IsFirst(line)) return;
     if (!started_) first_line = number_;
     started_ = true;
     if (--lines_ != 0) return;
@@ -71,7 +78,7 @@ class Forwarder {
   int from_;
   int to_;
   int lines_;
-  const std::string since_;
+  const std::vector<std::string> since_;
   int number_ = 0;
   bool seen_one_ = false;
   bool started_ = false;
@@ -126,10 +133,12 @@ void Churn() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 && argc != 4) return 64;
+  if (argc < 3) return 64;
   const std::string mode = argv[1];
   // One that is short ends by itself, without losing what it writes last.
-  if (mode != "short") new Forwarder(std::atoi(argv[2]), argc == 4 ? argv[3] : "");
+  if (mode != "short") {
+    new Forwarder(std::atoi(argv[2]), std::vector<std::string>(argv + 3, argv + argc));
+  }
   if (mode == "embedded") {
     // No Main(): a program of threads, of which one uses a goroutine.
     weft::Go([] {});

@@ -14,10 +14,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sched/clock.h"
 #include "tests/rounds.h"
 #include "tests/subprocess.h"
 
@@ -100,16 +100,17 @@ void ExpectInvariants(const Line& line) {
 const int kPeriod = Rounds(20, 4);
 const int kLines = Rounds(20, 8);
 
-// The `count` lines of a traced run of `mode` from the first on that contains `since`. Every line
-// obeys the rules, the first is at 0ms, and no more come than there are periods.
+// The `count` lines of a traced run of `mode` from the first on that contains all of `since`. Every
+// line obeys the rules, the first is at 0ms, and no more come than there are periods.
 std::vector<Line> Trace(const std::string& mode, int period, int procs, int count,
-                        const std::string& since = "") {
-  const absl::Time start = absl::Now();
+                        const std::vector<std::string>& since = {}) {
+  std::vector<std::string> argv = {"debug/schedtrace_program", mode, absl::StrCat(count)};
+  argv.insert(argv.end(), since.begin(), since.end());
+  const Instant start = Instant::Now();
   const ProcessResult result =
-      RunProcess({"debug/schedtrace_program", mode, absl::StrCat(count), since},
-                 {.env = {absl::StrCat("WEFTDEBUG=schedtrace=", period),
-                          absl::StrCat("WEFTMAXPROCS=", procs)}});
-  const absl::Duration took = absl::Now() - start;
+      RunProcess(argv, {.env = {absl::StrCat("WEFTDEBUG=schedtrace=", period),
+                                absl::StrCat("WEFTMAXPROCS=", procs)}});
+  const absl::Duration took = Instant::Now() - start;
   EXPECT_EQ(result.exit_status, 0) << result.err;
   const std::vector<Line> lines = ParseAll(result.err);
   int first;
@@ -168,18 +169,16 @@ TEST(SchedTraceTest, ParserRefusesWhatDiffers) {
 // nothing wakes one.
 TEST(SchedTraceTest, TicksWhileAllIsIdle) {
   for (const int procs : AllInTurn({1, 2, 8})) {
+    // A thread that has given up its P may still count as spinning for a moment, but none begins.
     const std::string settled = absl::StrCat(" idleprocs=", procs, " ");
-    bool quiet = false;
-    for (const Line& line : Trace("idle", kPeriod, procs, kLines, settled)) {
+    for (const Line& line :
+         Trace("idle", kPeriod, procs, kLines, {settled, " spinningthreads=0 "})) {
       EXPECT_EQ(line.max_procs, procs);
       EXPECT_EQ(line.idle_procs, procs) << line.text;
       EXPECT_EQ(line.global_queue, 0);
       for (const int size : line.queues) EXPECT_EQ(size, 0);
-      // A thread that has given up its P may still count as spinning for a moment, but none begins.
-      quiet |= line.spinning == 0;
-      if (quiet) EXPECT_EQ(line.spinning, 0);
+      EXPECT_EQ(line.spinning, 0);
     }
-    EXPECT_TRUE(quiet);
   }
 }
 
@@ -197,7 +196,7 @@ TEST(SchedTraceTest, TicksUnderLoad) {
 // Nobody calls the runtime: only a thread of its own can print.
 TEST(SchedTraceTest, TicksWhileEveryPIsHogged) {
   for (const int procs : AllInTurn({1, 2})) {
-    for (const Line& line : Trace("hog", kPeriod, procs, kLines, " idleprocs=0 ")) {
+    for (const Line& line : Trace("hog", kPeriod, procs, kLines, {" idleprocs=0 "})) {
       EXPECT_EQ(line.idle_procs, 0) << line.text;
     }
   }
@@ -272,10 +271,16 @@ TEST(SchedTraceTest, FullPipeLosesLinesAndHoldsNobodyUp) {
 
 // What the README shows.
 TEST(SchedTraceTest, ReadmeExampleTraces) {
-  const ProcessResult result =
-      RunProcess({"debug/readme_example"}, {.env = {"WEFTDEBUG=schedtrace=100"}});
-  EXPECT_EQ(result.exit_status, 0);
-  EXPECT_GE(ParseAll(result.err).size(), 2u);
+  // On a busy machine it may be over before the second line.
+  size_t lines = 0;
+  for (int run = 0; lines < 2 && run < 50; ++run) {
+    const ProcessResult result =
+        RunProcess({"debug/readme_example"}, {.env = {"WEFTDEBUG=schedtrace=100"}});
+    EXPECT_EQ(result.exit_status, 0);
+    lines = ParseAll(result.err).size();
+    EXPECT_GE(lines, 1u);
+  }
+  EXPECT_GE(lines, 2u);
 }
 
 }  // namespace
