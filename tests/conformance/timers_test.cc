@@ -101,25 +101,25 @@ TEST_P(TimerConformance, TM01_SleepSurvivesSignals) {
 }
 
 // A callback that has something long to do starts a goroutine for it, and the timer, armed again
-// for now each time, goes on at once.
+// for now each time, goes on at once. Long: until after the last one.
 struct Chain {
   static constexpr int kLinks = 10;
   static void Fire(CallbackTimer& t) {
     auto* self = reinterpret_cast<Chain*>(&t);
     Go([self] {
-      Sleep(self->sleep);
+      while (!self->done.load()) Sleep(absl::Milliseconds(10));
       self->slept.fetch_add(1);
     });
     if (++self->links < kLinks) {
       t.Start(Instant::Now());
     } else {
+      Waiter* const owner = self->owner;
       self->done.store(true, std::memory_order_release);
-      self->owner->Unpark();
+      owner->Unpark();
     }
   }
 
   CallbackTimer timer{Fire};  // first
-  const absl::Duration sleep = absl::Milliseconds(Rounds(1000, 300));
   int links = 0;
   std::atomic<int> slept{0};
   std::atomic<bool> done{false};
@@ -129,22 +129,20 @@ struct Chain {
 TEST_P(TimerConformance, TM02_AChainOfTimersIsNotHeldUpByItsCallbacks) {
   Run([] {
     Chain chain;
-    const Instant start = Instant::Now();
-    chain.timer.Start(start);
+    chain.timer.Start(Instant::Now());
+    // For ever, if one link waited for what the one before has started.
     while (!chain.done.load(std::memory_order_acquire)) chain.owner->Park(WaitReason::kSleep);
-    // One after the other, the sleeps take ten times as long as one.
-    EXPECT_LT(Instant::Now() - start, 9 * chain.sleep);
     EXPECT_TRUE(Eventually([&] { return chain.slept.load() == Chain::kLinks; }));
   });
 }
 
 TEST_P(TimerConformance, TM04_AfterIsNotEarlyAndNotVeryLate) {
   Run([] {
-    const absl::Duration wait = absl::Milliseconds(Rounds(100, 20));
     constexpr int kCount = 10;
     const Chan<int> silent(0);
-    // On a busy machine one attempt may be late.
-    for (int attempt = 0;; ++attempt) {
+    // The longer the wait, the less it is to a busy machine to be so late.
+    for (absl::Duration wait = absl::Milliseconds(Rounds(100, 20));; wait *= 2) {
+      ASSERT_LT(wait, absl::Seconds(5)) << "always late";
       const Instant start = Instant::Now();
       for (int i = 0; i < kCount; ++i) {
         const Instant before = Instant::Now();
@@ -152,7 +150,6 @@ TEST_P(TimerConformance, TM04_AfterIsNotEarlyAndNotVeryLate) {
         EXPECT_GE(Instant::Now() - before, wait);
       }
       if (Instant::Now() - start <= 3 * kCount * wait) break;
-      ASSERT_LT(attempt, 4) << "always late";
     }
   });
 }
@@ -160,22 +157,22 @@ TEST_P(TimerConformance, TM04_AfterIsNotEarlyAndNotVeryLate) {
 TEST_P(TimerConformance, TM05_StoppedTimersDoNotFire) {
   Run([] {
     // A busy machine may come to the Stop too late.
-    for (int attempt = 0;; ++attempt) {
+    for (absl::Duration wait = Shortened(absl::Milliseconds(50));; wait *= 2) {
+      ASSERT_LT(wait, absl::Seconds(10)) << "always fires before it is stopped";
       Alarm near;
       Alarm far;
-      far.Reset(Shortened(absl::Milliseconds(150)));
-      near.Reset(Shortened(absl::Milliseconds(50)));
+      far.Reset(3 * wait);
+      near.Reset(wait);
       const bool near_stopped = near.Stop();
       const bool far_stopped = far.Stop();
       if (!near_stopped || !far_stopped) {
         if (!near_stopped) near.Wait(1);
         if (!far_stopped) far.Wait(1);
-        ASSERT_LT(attempt, 5) << "always fires before it is stopped";
         continue;
       }
       EXPECT_FALSE(near.Stop());
       EXPECT_FALSE(far.Stop());
-      Sleep(Shortened(absl::Milliseconds(200)));
+      Sleep(4 * wait);
       EXPECT_EQ(near.fired(), 0);
       EXPECT_EQ(far.fired(), 0);
       EXPECT_FALSE(near.Stop());
@@ -335,12 +332,7 @@ absl::Duration DriveTimers() {
 }
 
 TEST_P(TimerConformance, TM14_StartAndStopSayWhatWas) {
-  Run([] {
-    // On a busy machine one attempt may be late.
-    for (int attempt = 0; DriveTimers() > absl::Milliseconds(750); ++attempt) {
-      ASSERT_LT(attempt, 4) << "always late";
-    }
-  });
+  Run([] { EXPECT_LT(DriveTimers(), kGenerous); });
 }
 
 }  // namespace
