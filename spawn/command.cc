@@ -4,6 +4,8 @@
 #include "spawn/command.h"
 
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -28,6 +30,7 @@ using spawn::internal::Streams;
 
 constexpr absl::string_view kWaitDelayUrl = "weft/wait_delay";
 constexpr size_t kPidfdPlace = 0;
+constexpr size_t kAlarmPlace = ReadySet::kPlaces - 1;
 // How often a child is looked after that has no pidfd.
 constexpr absl::Duration kBlindInterval = absl::Milliseconds(2);
 
@@ -49,6 +52,7 @@ struct Command::State {
   State(std::string name, std::vector<std::string> args, CommandOptions given)
       : path(std::move(name)), argv(std::move(args)), options(std::move(given)) {
     argv.insert(argv.begin(), path);
+    cancel_at = options.deadline;
     if (path.find('/') != std::string::npos) return;
     absl::StatusOr<std::string> found = LookPath(path);
     if (found.ok()) {
@@ -58,13 +62,24 @@ struct Command::State {
     }
   }
 
+  ~State() {
+    if (alarm >= 0) close(alarm);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
   absl::Status Start();
   absl::StatusOr<spawn::Child> ForkExec();
   // Whether something has to be done between Start() and Wait().
   bool NeedsSupervisor() const {
-    return streams.busy() || options.deadline != absl::InfiniteFuture();
+    return streams.busy() || !options.context.is_nil() ||
+           options.deadline != absl::InfiniteFuture();
   }
-  void Supervise();
+  // What the context or the deadline has to say.
+  absl::Status TooLate() const;
+  // `self` is this.
+  void Supervise(const std::shared_ptr<State>& self);
+  void Loop(ReadySet& set);
   // What is due now is done; when the next thing is.
   absl::Time KeepTimes(absl::Time now);
   absl::Status Result() const;
@@ -81,10 +96,14 @@ struct Command::State {
   Process process;
   Streams streams;
 
+  // An eventfd, where there is a context: readable when that is done.
+  int alarm = -1;
+
   // Of Supervise().
   bool ended = false;
   absl::Time ended_at;
-  bool deadline_passed = false;
+  absl::Time cancel_at;
+  bool cancelled = false;
   bool killed = false;
   bool abandoned = false;
 };
@@ -92,8 +111,12 @@ struct Command::State {
 absl::Status Command::State::Start() {
   if (started) return absl::FailedPreconditionError("exec: already started");
   if (!look_path.ok()) return look_path;
-  if (options.deadline <= absl::Now()) return DeadlineError();
-  absl::Status status;
+  absl::Status status = TooLate();
+  if (!status.ok()) return status;
+  if (!options.context.is_nil() && alarm < 0) {
+    alarm = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (alarm < 0) return absl::ResourceExhaustedError("eventfd: too many open files");
+  }
   if (options.terminal.has_value()) {
     status = streams.OpenTerminal(options.terminal->rows, options.terminal->columns);
     options.attr.new_session = true;
@@ -114,6 +137,12 @@ absl::Status Command::State::Start() {
   return absl::OkStatus();
 }
 
+absl::Status Command::State::TooLate() const {
+  const absl::Status done = options.context.is_nil() ? absl::OkStatus() : options.context.Err();
+  if (!done.ok()) return done;
+  return options.deadline <= absl::Now() ? DeadlineError() : absl::OkStatus();
+}
+
 absl::StatusOr<spawn::Child> Command::State::ForkExec() {
   spawn::ForkExecOptions start;
   start.env = std::move(options.env);
@@ -126,16 +155,30 @@ absl::StatusOr<spawn::Child> Command::State::ForkExec() {
   return spawn::ForkExec(path, argv, start);
 }
 
-void Command::State::Supervise() {
+void Command::State::Supervise(const std::shared_ptr<State>& self) {
   ReadySet set;
   if (const int pidfd = process.pidfd(); pidfd >= 0) set.Watch(kPidfdPlace, pidfd, POLLIN);
   streams.Watch(set);
+  if (alarm < 0) return Loop(set);
+  set.Watch(kAlarmPlace, alarm, POLLIN);
+  const StopFunc stop = AfterFunc(options.context, [self] { eventfd_write(self->alarm, 1); });
+  Loop(set);
+  stop();
+}
+
+void Command::State::Loop(ReadySet& set) {
   const bool blind = process.pidfd() < 0;
   while (!ended || streams.busy()) {
     absl::Time until = KeepTimes(absl::Now());
     if (ended && !streams.busy()) break;
     if (!ended && blind) until = std::min(until, absl::Now() + kBlindInterval);
     set.Wait(until);
+    if (set.ready(kAlarmPlace)) {
+      cancel_at = std::min(cancel_at, absl::Now());
+      // Read, or it would be ready for good.
+      eventfd_t count;
+      eventfd_read(alarm, &count);
+    }
     streams.Carry(set);
     if (!ended && (blind || set.ready(kPidfdPlace))) {
       ended = process.Reap();
@@ -152,13 +195,13 @@ absl::Time Command::State::KeepTimes(absl::Time now) {
     abandoned = streams.Abandon();
     return absl::InfinitePast();
   }
-  if (now < options.deadline) return options.deadline;
-  if (!deadline_passed) {
-    deadline_passed = true;
+  if (now < cancel_at) return cancel_at;
+  if (!cancelled) {
+    cancelled = true;
     // It may have ended this moment.
-    if (options.deadline_signal != 0) process.Signal(options.deadline_signal).IgnoreError();
+    if (options.cancel_signal != 0) process.Signal(options.cancel_signal).IgnoreError();
   }
-  const absl::Time kill_at = options.deadline + options.grace;
+  const absl::Time kill_at = cancel_at + options.grace;
   if (now < kill_at) return kill_at;
   if (!killed) {
     killed = true;
@@ -172,7 +215,7 @@ absl::Status Command::State::Result() const {
     return absl::UnknownError("wait: another part of the program has waited for the child");
   }
   if (absl::Status exit = ExitError(process.exit_status()); !exit.ok()) return exit;
-  if (deadline_passed) return DeadlineError();
+  if (cancelled) return TooLate();
   if (!streams.error().ok()) return streams.error();
   return abandoned ? WaitDelayError() : absl::OkStatus();
 }
@@ -190,7 +233,7 @@ Command::~Command() {
   for (PipeEnd* end : {&streams.in, &streams.out, &streams.err, &streams.terminal}) {
     *end = PipeEnd();
   }
-  Go({.name = "command"}, [state = std::move(state_)] { state->Supervise(); });
+  Go({.name = "command"}, [state = std::move(state_)] { state->Supervise(state); });
 }
 
 CommandOptions& Command::options() { return state_->options; }
@@ -201,7 +244,7 @@ absl::Status Command::Start() {
     state_->supervised = true;
     state_->supervisor.Add(1);
     Go({.name = "command"}, [state = state_] {
-      state->Supervise();
+      state->Supervise(state);
       state->supervisor.Done();
     });
   }
@@ -215,7 +258,7 @@ absl::Status Command::Wait() {
   if (state_->supervised) {
     state_->supervisor.Wait();
   } else {
-    state_->Supervise();
+    state_->Supervise(state_);
   }
   if (state_->streams.in.valid()) state_->streams.in.Close().IgnoreError();
   return state_->Result();

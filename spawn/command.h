@@ -34,6 +34,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "chan/context.h"
 #include "spawn/exit_status.h"
 #include "spawn/fork_exec.h"
 #include "spawn/pipe_end.h"
@@ -61,10 +62,12 @@ struct CommandOptions {
   // not used. Command::terminal() is its other side.
   std::optional<TerminalSize> terminal = {};
 
-  // When it comes, the child is sent `deadline_signal` (0: nothing), and after `grace` SIGKILL.
-  // Wait() then fails even if the child exits with 0.
+  // When the context is done, or the deadline has come, the child is sent `cancel_signal` (0:
+  // nothing), and after `grace` SIGKILL. Wait() then fails even if the child exits with 0: as the
+  // context's Err(), or DeadlineExceeded. A nil context is never done.
+  Context context = {};
   absl::Time deadline = absl::InfiniteFuture();
-  int deadline_signal = SIGTERM;
+  int cancel_signal = SIGTERM;
   absl::Duration grace = absl::Seconds(5);
 
   // How long, after the child has ended, its pipes may still be held open by processes that it has
@@ -99,7 +102,8 @@ class Command {
   Command& operator=(Command&&) noexcept;
 
   // Starts it. It has begun then, or there is nothing of it left.
-  // Errors: LookPath's; ForkExec's (StartErrorOf); "exec: already started"; DeadlineExceeded.
+  // Errors: LookPath's; ForkExec's (StartErrorOf); "exec: already started"; the context's, or
+  // DeadlineExceeded, where it is too late already.
   absl::Status Start();
 
   // Waits until it has ended and all its output has been carried to its place. Once. May park.

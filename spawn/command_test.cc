@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "chan/context.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sched/sync/testing.h"
@@ -317,6 +318,41 @@ TEST_P(CommandTest, ADeadlineEndsTheChild) {
   });
 }
 
+// EX-14.
+TEST_P(CommandTest, ADoneContextEndsTheChild) {
+  Run([] {
+    auto [context, cancel] = weft::WithCancel(weft::Background());
+    Command command("cat", {}, {.in = Input::Pipe(), .out = Output::Pipe(), .context = context});
+    ASSERT_TRUE(command.Start().ok());
+    ASSERT_TRUE(command.in().Write("echo\n").ok());
+    EXPECT_EQ(ReadLine(command.out()), "echo");
+    cancel();
+    EXPECT_TRUE(Eventually([&] { return !command.in().Write("x").ok(); }, absl::Minutes(1)));
+    EXPECT_EQ(command.Wait().message(), "signal: terminated");
+    EXPECT_EQ(Command("true", {}, {.context = context}).Run().message(), "context canceled");
+
+    // While somebody waits for it, and it ends well.
+    auto [second, cancel_second] = weft::WithCancel(weft::Background());
+    Command polite = Shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done",
+                           {.out = Output::Pipe(), .context = second, .grace = absl::Minutes(1)});
+    ASSERT_TRUE(polite.Start().ok());
+    EXPECT_EQ(ReadLine(polite.out()), "ready");
+    Tasks tasks;
+    tasks.Go([&, cancel = cancel_second] { cancel(); });
+    EXPECT_EQ(polite.Wait().message(), "context canceled");
+    EXPECT_TRUE(polite.exit_status().success());
+    tasks.Wait();
+
+    auto [third, cancel_third] = weft::WithTimeout(weft::Background(), absl::Milliseconds(20));
+    const CommandResult result =
+        Command("sleep", {"100"}, {.context = third, .cancel_signal = SIGKILL}).Output();
+    EXPECT_EQ(result.status.message(), "signal: killed");
+    cancel_third();
+    // One that is never done changes nothing.
+    EXPECT_EQ(Command("echo", {"out"}, {.context = weft::Background()}).Output().out, "out\n");
+  });
+}
+
 // EX-15, by letters.
 TEST_P(CommandTest, EndsAndDelays) {
   Run([] {
@@ -328,7 +364,7 @@ TEST_P(CommandTest, EndsAndDelays) {
             .ok());
     // (b)
     Command patient =
-        Shell("sleep 0.3", {.deadline = soon(), .deadline_signal = 0, .grace = absl::Hours(1)});
+        Shell("sleep 0.3", {.deadline = soon(), .cancel_signal = 0, .grace = absl::Hours(1)});
     EXPECT_EQ(patient.Run().message(), "context deadline exceeded");
     EXPECT_EQ(patient.exit_status().code(), 0);
     // (c) The grandchild lives on, with the standard error open. It has to be there in time.
@@ -337,7 +373,7 @@ TEST_P(CommandTest, EndsAndDelays) {
       Command holder = Shell("sleep 100 >/dev/null </dev/null & echo $! >&2; exec sleep 100",
                              {.err = Output::To(&err),
                               .deadline = absl::Now() + limit,
-                              .deadline_signal = SIGKILL,
+                              .cancel_signal = SIGKILL,
                               .wait_delay = absl::Milliseconds(10)});
       EXPECT_EQ(holder.Run().message(), "signal: killed");
     }
@@ -357,7 +393,7 @@ TEST_P(CommandTest, EndsAndDelays) {
     signal(SIGINT, SIG_IGN);
     EXPECT_EQ(
         Command("sleep", {"100"},
-                {.deadline = soon(), .deadline_signal = SIGINT, .grace = absl::Milliseconds(50)})
+                {.deadline = soon(), .cancel_signal = SIGINT, .grace = absl::Milliseconds(50)})
             .Run()
             .message(),
         "signal: killed");
@@ -366,7 +402,7 @@ TEST_P(CommandTest, EndsAndDelays) {
     for (absl::Duration limit = absl::Milliseconds(100);; limit *= 2) {
       Command polite = Shell(
           "trap 'exit 0' INT; while :; do sleep 0.01; done",
-          {.deadline = absl::Now() + limit, .deadline_signal = SIGINT, .grace = absl::Minutes(1)});
+          {.deadline = absl::Now() + limit, .cancel_signal = SIGINT, .grace = absl::Minutes(1)});
       const absl::Status end = polite.Run();
       if (polite.exit_status().signal() == SIGINT && limit < absl::Seconds(30)) continue;
       EXPECT_EQ(end.message(), "context deadline exceeded");

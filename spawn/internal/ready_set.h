@@ -14,7 +14,7 @@ namespace weft::spawn::internal {
 // Its places are watched or empty. Used by one goroutine or thread.
 class ReadySet {
  public:
-  static constexpr size_t kPlaces = 4;
+  static constexpr size_t kPlaces = 5;
 
   ReadySet();
   ~ReadySet();
