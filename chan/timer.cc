@@ -57,7 +57,11 @@ struct TimerCore {
     TimerCore* const owner;
   };
 
-  TimerCore() : chan(ChanCore::Kind::kStaged, 1, &kTimeOps), alarm(this) {}
+  explicit TimerCore(Closure&& f)
+      : chan(ChanCore::Kind::kStaged, 1, &kTimeOps),
+        alarm(this),
+        calls_function(!f.empty()),
+        function(std::move(f)) {}
 
   static TimerCore* Of(ChanCore* core) { return reinterpret_cast<TimerCore*>(core); }
 
@@ -72,9 +76,9 @@ struct TimerCore {
   Instant due;
   absl::Duration period;  // zero: once
 
-  Closure function;  // not empty: called instead of sending
-
-  bool CallsFunction() const { return !function.empty(); }
+  const bool calls_function;  // instead of sending
+  // While there are handles; a late callback does not look at it.
+  Closure function;
 
   // These under the lock.
   void Want(Instant when) {
@@ -141,7 +145,7 @@ void Fired(CallbackTimer& timer) {
   if (core->wanted && core->due <= now) {
     core->wanted = false;
     core->Silence();  // a later start, which is due as well
-    if (core->CallsFunction()) {
+    if (core->calls_function) {
       call = true;
     } else {
       // When it was due, in the wall clock's time, as far as that can be told.
@@ -169,9 +173,9 @@ void LastHandleGone(ChanCore* chan) {
   LetGo(core);
 }
 
-TimerCore* NewTimerCore() {
+TimerCore* NewTimerCore(Closure&& f) {
   void* memory = ::operator new(sizeof(TimerCore), std::align_val_t{alignof(TimerCore)});
-  return ::new (memory) TimerCore;
+  return ::new (memory) TimerCore(std::move(f));
 }
 
 bool Stop(TimerCore* core) {
@@ -191,7 +195,7 @@ bool Restart(TimerCore* core, Instant when, absl::Duration period) {
 }
 
 ChanHandle NewTimer(absl::Duration wait, absl::Duration period) {
-  ChanHandle handle(&NewTimerCore()->chan);
+  ChanHandle handle(&NewTimerCore(Closure())->chan);
   RuntimeSection section;
   Restart(TimerCore::Of(handle.core()), AfterNow(wait), period);
   return handle;
@@ -212,8 +216,7 @@ Timer::Timer(absl::Duration wait)
 Timer Timer::CallAfter(absl::Duration wait, internal::Closure&& f) {
   if (f.empty()) Fatal("go of nil func value");
   Timer timer;
-  TimerCore* core = internal::NewTimerCore();
-  core->function = std::move(f);
+  TimerCore* core = internal::NewTimerCore(std::move(f));
   timer.core_ = internal::ChanHandle(&core->chan);
   timer.Reset(wait);
   return timer;
@@ -225,7 +228,7 @@ bool Timer::Stop() const {
   internal::RuntimeSection section;
   const bool stopped = internal::Stop(core);
   // The handle that it had to itself. There is another one, this.
-  if (stopped && core->CallsFunction()) core->chan.Unref();
+  if (stopped && core->calls_function) core->chan.Unref();
   return stopped;
 }
 
@@ -235,9 +238,9 @@ bool Timer::Reset(absl::Duration wait) const {
   const Instant when = internal::AfterNow(wait);
   internal::RuntimeSection section;
   // A handle to itself, before it can fire.
-  if (core->CallsFunction()) core->chan.Ref();
+  if (core->calls_function) core->chan.Ref();
   const bool was_wanted = internal::Restart(core, when, absl::ZeroDuration());
-  if (was_wanted && core->CallsFunction()) core->chan.Unref();
+  if (was_wanted && core->calls_function) core->chan.Unref();
   return was_wanted;
 }
 
