@@ -89,7 +89,12 @@ int MaxProcs();
 
 // Changes it, and returns what it was; n < 1 changes nothing. Stops the scheduler for a moment, not
 // the program. From goroutines and threads; may park.
+//
+// Without this, and without WEFTMAXPROCS, the number follows the affinity mask and the quota: while
+// the program is not idle it is looked at again every second.
 int SetMaxProcs(int n);
+// Has it follow them again; returns what it was.
+int SetDefaultMaxProcs();
 
 // Binds the calling goroutine to its thread until as many calls of UnlockOSThread() have come: it
 // runs on no other one, and no other goroutine runs on that. For what the system or a library keeps

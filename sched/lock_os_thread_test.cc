@@ -1,5 +1,5 @@
-// LockOSThread, and the threads that come and go with it (LK-01 to LK-08, SC-03, SC-26, DL-03,
-// DL-10).
+// LockOSThread, and the threads that come and go with it (LK-01 to LK-08, SC-03, SC-26, SC-27,
+// DL-03, DL-10).
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -321,6 +321,14 @@ TEST(LockedProgramTest, DL10_TooManyThreads) {
     EXPECT_THAT(result.err, StartsWith("runtime: program exceeds 10-thread limit\n"
                                        "fatal error: thread exhaustion\n"));
   }
+}
+
+// SC-27, by the affinity mask: a cgroup's quota is read at the same place (procs_test), but not
+// every machine lets a test change its own.
+TEST(ProcsProgramTest, SC27_TheNumberOfPsFollowsTheSystem) {
+  const ProcessResult result = RunProcess({"sched/threads_program", "follow-affinity"}, {});
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.out, "OK\n");
 }
 
 // LK-04: the first goroutine ends, locked to the program's first thread, and the others go on.

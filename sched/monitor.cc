@@ -1,6 +1,7 @@
 // The scheduler's duties in the monitor: taking Ps back, polling the network that nobody polls,
 // starting an M for timers that are overdue, and noticing that everything is asleep.
 #include "sched/internal/runtime.h"
+#include "sched/procs.h"
 #include "sched/sysmon.h"
 
 namespace weft::internal {
@@ -11,6 +12,7 @@ constexpr int64_t kPollEveryNanos = 10'000'000;
 // How often to ask whether the program's own threads have all gone, while only they could wake a
 // goroutine.
 constexpr absl::Duration kForeignThreadsEvery = absl::Milliseconds(100);
+constexpr absl::Duration kLookAtSystemEvery = absl::Seconds(1);
 
 // Looks at the poller by all Ps so far.
 uint32_t PollsOfPs() {
@@ -55,6 +57,16 @@ bool RunOverdueTimers(Instant now) {
   return true;
 }
 
+// What the system gives the process may change. An idle program need not know.
+bool FollowTheSystem(Instant now) {
+  static Instant next = now + kLookAtSystemEvery;  // the monitor's alone
+  if (now < next || !sched.procs_are_the_systems.load(std::memory_order_relaxed)) return false;
+  next = now + kLookAtSystemEvery;
+  const int procs = SystemProcs();
+  if (procs != sched.p_count.load(std::memory_order_relaxed)) ChangeProcs(procs);
+  return false;
+}
+
 bool TrySleep(Instant* until) {
   {
     LockGuard guard(sched.lock);
@@ -92,6 +104,7 @@ void StartSchedulerMonitor() {
   RegisterMonitorDuty({.name = "retake", .run = Retake});
   RegisterMonitorDuty({.name = "poll", .run = PollNetwork});
   RegisterMonitorDuty({.name = "timers", .run = RunOverdueTimers});
+  RegisterMonitorDuty({.name = "procs", .run = FollowTheSystem});
   static constexpr MonitorHost kHost = {TrySleep, Slept};
   StartMonitor(&kHost);
 }

@@ -337,11 +337,12 @@ void RunScheduler(M* m) {
 }
 
 void AcquireP(M* m, P* p) {
-  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: the monitor,
-  // which finds Ps by their Ms, sees a new P whole.
+  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: who finds Ps by
+  // their Ms, to stop the world, sees a new P whole.
   m->p.store(p, std::memory_order_release);
   m->last_p.store(p, std::memory_order_relaxed);
-  p->m.store(m, std::memory_order_relaxed);
+  // Release: the monitor, which finds Ms by their Ps, sees a new M whole.
+  p->m.store(m, std::memory_order_release);
   p->yield_requested.store(false, std::memory_order_relaxed);
   p->status.store(PStatus::kRunning, std::memory_order_relaxed);
 }

@@ -104,9 +104,15 @@ int DefaultMaxProcs() {
     }
     return procs;
   }
+  return SystemProcs();
+}
+
+bool MaxProcsIsGiven() { return std::getenv("WEFTMAXPROCS") != nullptr; }
+
+int SystemProcs() {
   cpu_set_t allowed;
   int procs = 1;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) procs = CPU_COUNT(&allowed);
+  if (sched_getaffinity(getpid(), sizeof(allowed), &allowed) == 0) procs = CPU_COUNT(&allowed);
   const int quota = CgroupProcs("/sys/fs/cgroup", ReadFile("/proc/self/cgroup"));
   if (quota > 0) procs = std::min(procs, std::max(quota, 2));
   return std::clamp(procs, 1, 1024);

@@ -60,6 +60,7 @@ void Start() {
   sched.poller.compare_exchange_strong(none, &sleeping_poller, std::memory_order_release,
                                        std::memory_order_relaxed);
   ResizeProcs(DefaultMaxProcs());
+  sched.procs_are_the_systems.store(!MaxProcsIsGiven(), std::memory_order_relaxed);
   {
     LockGuard guard(sched.lock);
     for (int i = sched.p_count.load(std::memory_order_relaxed) - 1; i >= 0; --i) {

@@ -7,9 +7,12 @@
 // again until it has all: an M seen inside the runtime has its attention set and gives its P at its
 // next entry or in the scheduler's loop. The monitor takes nothing back meanwhile: two revokers
 // could keep an M busy with each other's requests.
+#include <algorithm>
+
 #include "sched/goroutine.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/runtime.h"
+#include "sched/procs.h"
 
 namespace weft::internal {
 namespace {
@@ -140,6 +143,14 @@ void ResizeProcs(int n) {
   sched.p_count.store(n, std::memory_order_release);
 }
 
+int ChangeProcs(int n) {
+  StopTheWorld();
+  const int before = sched.p_count.load(std::memory_order_relaxed);
+  ResizeProcs(n);
+  StartTheWorld();
+  return before;
+}
+
 }  // namespace weft::internal
 
 namespace weft {
@@ -152,13 +163,18 @@ int MaxProcs() {
 int SetMaxProcs(int n) {
   internal::EnsureStarted();
   const int old = internal::sched.p_count.load(std::memory_order_relaxed);
-  if (n < 1 || n == old) return old;
-  if (n > internal::kMaxProcsLimit) n = internal::kMaxProcsLimit;
-  internal::StopTheWorld();
-  const int before = internal::sched.p_count.load(std::memory_order_relaxed);
-  internal::ResizeProcs(n);
-  internal::StartTheWorld();
-  return before;
+  if (n < 1) return old;
+  internal::sched.procs_are_the_systems.store(false, std::memory_order_relaxed);
+  return n == old ? old : internal::ChangeProcs(std::min(n, internal::kMaxProcsLimit));
+}
+
+int SetDefaultMaxProcs() {
+  internal::EnsureStarted();
+  internal::sched.procs_are_the_systems.store(!internal::MaxProcsIsGiven(),
+                                              std::memory_order_relaxed);
+  const int n = internal::DefaultMaxProcs();
+  const int old = internal::sched.p_count.load(std::memory_order_relaxed);
+  return n == old ? old : internal::ChangeProcs(n);
 }
 
 }  // namespace weft

@@ -1,4 +1,5 @@
 // The programs that lock_os_thread_test runs, by name: `threads_program NAME`.
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,6 +52,44 @@ int LockedMainExits() {
   weft::Exit();
 }
 
+// Waits until MaxProcs() is `wanted`, not idly. False: it did not come.
+bool Becomes(int wanted, absl::Duration limit) {
+  for (absl::Duration waited; weft::MaxProcs() != wanted; waited += absl::Milliseconds(1)) {
+    if (waited > limit) return false;
+    weft::Sleep(absl::Milliseconds(1));
+  }
+  return true;
+}
+
+// Takes all processors but one from the program's first thread, and gives them back.
+int FollowAffinity() {
+  cpu_set_t all;
+  if (sched_getaffinity(getpid(), sizeof(all), &all) != 0) return 1;
+  const int count = CPU_COUNT(&all);
+  if (count < 2) {
+    std::puts("OK");
+    return 0;
+  }
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  }
+  if (weft::MaxProcs() < 2) return 2;  // the cgroup's quota gives two at least
+  const int usual = weft::MaxProcs();
+  if (sched_setaffinity(getpid(), sizeof(one), &one) != 0) return 3;
+  if (!Becomes(1, absl::Seconds(20))) return 4;
+  if (sched_setaffinity(getpid(), sizeof(all), &all) != 0) return 5;
+  if (!Becomes(usual, absl::Seconds(20))) return 6;
+  // Who sets it decides from then on, even if the number is the same.
+  weft::SetMaxProcs(usual);
+  if (sched_setaffinity(getpid(), sizeof(one), &one) != 0) return 7;
+  if (Becomes(1, absl::Seconds(2))) return 8;
+  if (weft::SetDefaultMaxProcs() != usual || weft::MaxProcs() != 1) return 9;
+  std::puts("OK");
+  return 0;
+}
+
 int ThreadExhaustion() {
   weft::SetMaxThreads(10);
   for (int i = 0; i < 100; ++i) {
@@ -72,6 +111,7 @@ int main(int, char** argv) {
     if (name == "locked-deadlock-2") return LockedDeadlock2();
     if (name == "locked-main-exits-deadlock") return LockedMainExitsDeadlock();
     if (name == "locked-main-exits") return LockedMainExits();
+    if (name == "follow-affinity") return FollowAffinity();
     if (name == "thread-exhaustion") return ThreadExhaustion();
     std::fprintf(stderr, "no program %s\n", name.c_str());
     return 64;

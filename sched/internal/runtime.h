@@ -252,6 +252,8 @@ struct Sched {
   std::atomic<int> spinning{0};
   std::atomic<bool> need_spinning{false};
   std::atomic<int> p_count{0};
+  // Whether it follows what the system gives the process.
+  std::atomic<bool> procs_are_the_systems{false};
   std::atomic<P*> ps[kMaxProcsLimit] = {};
 
   // --- stopping the world (stop.cc) ---
@@ -486,6 +488,8 @@ void StopTheWorld();
 void StartTheWorld();
 // The calling M gives its P to the stopper. In the scheduler.
 void GiveToStopper(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+// Stops the world to have n Ps; returns how many there were.
+int ChangeProcs(int n);
 // Makes Ps until there are n, or retires those beyond. World stopped, or not started yet.
 void ResizeProcs(int n);
 
