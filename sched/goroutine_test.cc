@@ -409,12 +409,12 @@ TEST(FairnessTest, PairsShareTheirTimeSlice) {
       std::atomic<int> turn{0};
       Waiter* waiters[2] = {nullptr, nullptr};
       std::atomic<long> work{0};
-      absl::Duration had;  // the P
+      std::atomic<int64_t> had{0};  // the P, in nanoseconds
     };
     Pair pairs[2];
-    // Whose turn has begun last, and when. Who looks at them has the only P.
-    Pair* running = &pairs[0];
-    Instant since = Instant::Now();
+    // Whose turn has begun last, and when.
+    std::atomic<Pair*> running{&pairs[0]};
+    std::atomic<int64_t> since{Instant::Now().nanos()};
     std::atomic<bool> stop{false};
     Countdown all(4);
     std::atomic<int> ready{0};
@@ -430,10 +430,9 @@ TEST(FairnessTest, PairsShareTheirTimeSlice) {
             if (pair.turn.load() == side) {
               // All that passes between two turns counts for the pair of the first one: random
               // delays and a busy machine take more from where there are more switches.
-              const Instant now = Instant::Now();
-              running->had += now - since;
-              running = &pair;
-              since = now;
+              const int64_t now = Instant::Now().nanos();
+              Pair* const before = running.exchange(&pair);
+              before->had.fetch_add(now - since.exchange(now));
               for (long i = 0; i < each; ++i) {
                 pair.work.store(pair.work.load(std::memory_order_relaxed) + 1,
                                 std::memory_order_relaxed);
@@ -451,13 +450,15 @@ TEST(FairnessTest, PairsShareTheirTimeSlice) {
       }
     }
     const auto shared = [&] {
-      return pairs[0].had < 20 * pairs[1].had && pairs[1].had < 20 * pairs[0].had;
+      const int64_t a = pairs[0].had.load();
+      const int64_t b = pairs[1].had.load();
+      return a < 20 * b && b < 20 * a;
     };
     // A busy machine may give this program less than a time slice for long.
     for (int i = 0; i == 0 || (i < 100 && !shared()); ++i) {
       Sleep(absl::Milliseconds(Rounds(300, 100)));
     }
-    EXPECT_TRUE(shared()) << pairs[0].had << " and " << pairs[1].had;
+    EXPECT_TRUE(shared()) << pairs[0].had.load() << " and " << pairs[1].had.load() << " ns";
     stop.store(true);
     all.Wait();
   });
