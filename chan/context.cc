@@ -524,10 +524,12 @@ Context WithoutCancel(const Context& parent) {
 }
 
 absl::Status Cause(const Context& context) {
-  if (context.is_nil()) internal::NilContext();
+  // First, so that the node of a context that is done is done too. If it is not, the context is one
+  // of the user's, with an end of its own.
+  absl::Status err = context.Err();
+  if (err.ok()) return err;
   internal::CancelNode* node = ContextAccess::NodeOf(context)->cancel_node();
-  // One that is not done may belong to a context of the user's that is.
-  return node != nullptr && node->IsDone() ? node->cause : context.Err();
+  return node != nullptr && node->IsDone() ? node->cause : err;
 }
 
 void CancelFunc::operator()() const { internal::CancelByUser(context_, absl::OkStatus()); }

@@ -146,18 +146,23 @@ TEST_P(TimerTest, NoStaleValueWhileItFires) {
 TEST_P(TimerTest, TM07_StoppedFunctionsAreNotCalled) {
   Run([] {
     std::atomic<int> calls{0};
+    std::atomic<int> too_late{0};
     Tasks tasks;
     const absl::Duration wait = Shortened(absl::Seconds(2));
     for (int i = 0; i < 100; ++i) {
       tasks.Go([&] {
+        const Instant start = Instant::Now();
         const Timer timer = AfterFunc(wait, [&] { ++calls; });
         Sleep(wait / 2);
-        EXPECT_TRUE(timer.Stop());
+        if (timer.Stop()) return;
+        // A busy machine has let it sleep for so long.
+        ++too_late;
+        EXPECT_GE(Instant::Now() - start, wait);
       });
     }
     tasks.Wait();
     Sleep(wait);
-    EXPECT_EQ(calls, 0);
+    EXPECT_TRUE(Eventually([&] { return calls == too_late; }));
   });
 }
 
