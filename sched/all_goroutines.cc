@@ -73,15 +73,35 @@ void PrintCreator(const G* g, int fd) {
   stack::PrintCreationSite(fd, g->creation_site, g->creator_id);
 }
 
+bool IsRunning(GStatus status) {
+  return status == GStatus::kRunning || status == GStatus::kSyscall ||
+         status == GStatus::kPreempted;
+}
+
+void PrintStackUse(const G* g, int fd) {
+  const stack::StackUse use = stack::UseOf(g->stack);
+  if (use.limit == 0) return;
+  Writer out(fd);
+  out.Text("stack: ").Text(use.mode).Text(", limit ").Decimal(use.limit);
+  if (!IsRunning(g->status.load(std::memory_order_relaxed))) {
+    out.Text(", used ").Decimal(use.used);
+    if (use.rest != 0) out.Text(", rests in ").Decimal(use.rest);
+    if (use.pinned != 0) out.Text(", pinned ").Decimal(use.pinned);
+  }
+  if (use.moves != 0) out.Text(", moves ").Decimal(use.moves);
+  out.Text("\n");
+}
+
 void PrintGoroutine(const G* g, int fd) {
   const GStatus status = g->status.load(std::memory_order_acquire);
   PrintGoroutineHeader(g, fd);
-  if (status == GStatus::kRunning || status == GStatus::kSyscall || status == GStatus::kPreempted) {
+  if (IsRunning(status)) {
     Writer(fd).Text("\tgoroutine running on other thread; stack unavailable\n");
   } else if (g->stack.home != nullptr) {
     stack::PrintTrace(fd, g->stack.context, g->stack.block);
   }
   PrintCreator(g, fd);
+  PrintStackUse(g, fd);
   Writer(fd).Text("\n");
 }
 
@@ -127,7 +147,10 @@ void PrintCurrentGoroutineHeader(int fd) {
 }
 
 void PrintCurrentGoroutineCreator(int fd) {
-  if (const G* g = ThisG(); g != nullptr) PrintCreator(g, fd);
+  if (const G* g = ThisG(); g != nullptr) {
+    PrintCreator(g, fd);
+    PrintStackUse(g, fd);
+  }
 }
 
 void PrintAllGoroutines(int fd) {

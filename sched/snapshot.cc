@@ -61,4 +61,27 @@ SchedSnapshot GetSchedSnapshot() {
   return snapshot;
 }
 
+__attribute__((no_sanitize("thread"))) std::vector<GoroutineSnapshot> GetGoroutineSnapshots() {
+  std::vector<GoroutineSnapshot> snapshots;
+  internal::ForEachG([&](const internal::G* g) {
+    const internal::GStatus status = g->status.load(std::memory_order_acquire);
+    if (status == internal::GStatus::kIdle || status == internal::GStatus::kDead) return;
+    const stack::StackUse use = stack::UseOf(g->stack);
+    GoroutineSnapshot& s = snapshots.emplace_back();
+    s.id = g->id;
+    s.status = static_cast<int>(status);
+    s.name = absl::string_view(g->name, g->name_bytes);
+    if (status == internal::GStatus::kWaiting) {
+      s.wait_reason = WaitReasonName(g->wait_reason.load(std::memory_order_relaxed));
+    }
+    s.stack_mode = use.mode;
+    s.stack_limit = use.limit;
+    s.stack_used = use.used;
+    s.stack_rest_bytes = use.rest;
+    s.pinned_stack_used = use.pinned;
+    s.stack_moves = use.moves;
+  });
+  return snapshots;
+}
+
 }  // namespace weft

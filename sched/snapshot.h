@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+
 namespace weft {
 
 struct ProcSnapshot {
@@ -48,6 +50,24 @@ struct SchedSnapshot {
   LeaseCounts leases;
   std::vector<ProcSnapshot> procs;
 };
+
+// One goroutine and its stacks, in bytes.
+struct GoroutineSnapshot {
+  uint64_t id = 0;
+  int status = 0;  // 1 runnable, 2 running, 3 syscall, 4 waiting
+  absl::string_view name;
+  const char* wait_reason = "";    // "chan receive", ...; of one that waits
+  const char* stack_mode = "";     // "copying" (it can rest), "segmented", "fixed"
+  uint64_t stack_limit = 0;        // the most that its stack may grow to; 0: it has not run yet
+  uint64_t stack_used = 0;         // when it last left it
+  uint64_t stack_rest_bytes = 0;   // of the block where its stack rests; 0: it has its slot
+  uint64_t pinned_stack_used = 0;  // when it last left it
+  uint32_t stack_moves = 0;        // how often its stack has gone on at another address
+};
+
+// All goroutines that have not ended, in no order. From any thread, at any time; the figures of one
+// that runs meanwhile need not belong together.
+std::vector<GoroutineSnapshot> GetGoroutineSnapshots();
 
 // From any thread, at any time; starts the scheduler if it is not running. The figures are read one
 // after the other while the scheduler works, except those that its lock covers.

@@ -12,6 +12,7 @@
 #include "chan/chan.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/snapshot.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
 #include "stack/mode.h"
@@ -94,6 +95,47 @@ TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
 #endif
   // A few hundred bytes each; unoptimized code takes more.
   EXPECT_LT((after.bytes_rested - before.bytes_rested) / (after.rests - before.rests), 4'000u);
+}
+
+TEST_P(StacksTest, SnapshotsTellWhatAGoroutinesStacksTake) {
+  testing::RunOnGoroutine([] {
+    // More than there are slots listed.
+    const int goroutines = 200 * MaxProcs();
+    Chan<int> gate(0);
+    WaitGroup all;
+    all.Add(goroutines);
+    for (int i = 0; i < goroutines; ++i) {
+      Go({.name = "deep"}, [&] {
+        SumBelow(gate, kDepth);
+        all.Done();
+      });
+    }
+    GoroutineSnapshot deep;
+    EXPECT_TRUE(testing::Eventually([&] {
+      Yield();
+      for (const GoroutineSnapshot& g : GetGoroutineSnapshots()) {
+        if (g.name != "deep" || g.status != 4) continue;
+        deep = g;
+        if (!stack::kMayMove || g.stack_rest_bytes != 0) return true;
+      }
+      return false;
+    }));
+    EXPECT_STREQ(deep.wait_reason, "chan receive");
+    EXPECT_GT(deep.stack_used, kDepth * 2 * sizeof(void*));
+    EXPECT_LT(deep.stack_used, 8'192u);
+    if (stack::kMayMove) {
+      EXPECT_STREQ(deep.stack_mode, "copying");
+      EXPECT_EQ(deep.stack_limit, stack::MaxStack());
+      EXPECT_GE(deep.stack_rest_bytes, deep.stack_used);
+      EXPECT_LT(deep.stack_rest_bytes, deep.stack_used + 64);
+    } else {
+      EXPECT_STRNE(deep.stack_mode, "copying");
+      EXPECT_GT(deep.stack_limit, deep.stack_used);
+      EXPECT_EQ(deep.stack_rest_bytes, 0u);
+    }
+    for (int i = 0; i < goroutines; ++i) gate.Send(1);
+    all.Wait();
+  });
 }
 
 TEST_P(StacksTest, WaitingGoroutinesNeedNoSlots) {

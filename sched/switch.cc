@@ -123,7 +123,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p
       return {nullptr, false};
     }
     if constexpr (stack::kMayMove) {
-      if (p->stacks.residence().EnterHot(next->stack, StackSharing())) [[likely]]
+      if (stack::Residence::EnterHot(next->stack, StackSharing())) [[likely]]
         return {next, inherits_slice};
       if (BringBack(m, g, p, next, inherits_slice)) return {next, inherits_slice};
       if (m->next_after_scheduler != nullptr) return {nullptr, false};
@@ -134,7 +134,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p
 }
 
 // For one that will go on: what is on the pinned stack here would else be on its, while it waits.
-ABSL_ATTRIBUTE_NOINLINE Next DirectNextAfter(M* m, const G* g, P* p) noexcept {
+ABSL_ATTRIBUTE_NOINLINE WEFT_NO_LIMIT_CHECK Next DirectNextAfter(M* m, const G* g, P* p) noexcept {
   return DirectNextInSlot(m, g, p);
 }
 
@@ -142,7 +142,7 @@ void AfterScheduler(M*, G*) {}
 
 }  // namespace
 
-void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
+WEFT_NO_LIMIT_CHECK void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
@@ -159,7 +159,7 @@ void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
   stack::SwitchTo(g->stack.context, *to, arrival, m, g);
 }
 
-void LeaveStackForGood(stack::Arrival arrival) noexcept {
+WEFT_NO_LIMIT_CHECK void LeaveStackForGood(stack::Arrival arrival) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);

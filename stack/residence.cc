@@ -39,7 +39,8 @@ Residence::Entry Residence::EnterFirst(Resident& resident) {
   return Entry::kRuns;
 }
 
-Residence::Entry Residence::EnterSlowly(Resident& resident) {
+Residence::Entry Residence::EnterSlowly(Resident& resident, ResidenceSharing sharing) {
+  sharing_ = sharing;
   if (resident.home == nullptr) return EnterFirst(resident);
 
   Slot& home = *resident.home;
@@ -143,14 +144,18 @@ bool Residence::Evict(Slot& slot, Resident& occupant, bool managed) {
   }
   Count(counts_.kept);
   slot.managed = managed;
+  PutBack(slot, occupant, mover_);
+  return false;
+}
+
+void Residence::PutBack(Slot& slot, Resident& occupant, Mover& mover) {
   slot.owner.store(Resides(occupant), std::memory_order_seq_cst);
-  mover_.DelayPoint("residence.kept");
+  mover.DelayPoint("residence.kept");
   RestState wanted = RestState::kWanted;
   if (occupant.rest.compare_exchange_strong(wanted, RestState::kHot, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)) {
-    mover_.Ready(occupant);
+    mover.Ready(occupant);
   }
-  return false;
 }
 
 Slot* Residence::ClaimAny(Resident& resident) {

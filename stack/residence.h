@@ -77,6 +77,8 @@ struct Resident {
   void* block = nullptr;
   Slot* pinned = nullptr;
   std::atomic<RestState> rest{RestState::kHot};
+  // How often it has woken in another slot than its home. The Mover's.
+  uint32_t moves = 0;
 };
 
 // How bytes are moved, and where slots come from. One for each P, called by its holder.
@@ -151,17 +153,17 @@ class Residence {
   // Brings a resident to a slot, before it is switched to. A resident has one caller at a time:
   // whoever has taken it from a run queue.
   Entry Enter(Resident& resident, ResidenceSharing sharing = ResidenceSharing::kShared) {
-    return EnterHot(resident, sharing) ? Entry::kRuns : EnterSlowly(resident);
+    return EnterHot(resident, sharing) ? Entry::kRuns : EnterSlowly(resident, sharing);
   }
 
   // The same for one that is hot; false for all others.
-  bool EnterHot(Resident& resident, ResidenceSharing sharing) {
-    sharing_ = sharing;
-    return resident.home != nullptr && Change(*resident.home, Resides(resident), Runs(resident));
+  static bool EnterHot(Resident& resident, ResidenceSharing sharing) {
+    return resident.home != nullptr &&
+           Change(*resident.home, Resides(resident), Runs(resident), sharing);
   }
 
   // The same after EnterHot().
-  Entry EnterSlowly(Resident& resident);
+  Entry EnterSlowly(Resident& resident, ResidenceSharing sharing);
 
   // The resident's stack is left, registers saved. To be called before anybody may Enter() it.
   void Leave(Resident& resident) {
@@ -194,6 +196,22 @@ class Residence {
   // Those that somebody runs on at this moment stay listed.
   void Drain();
 
+  // Calls with(occupant) where somebody's bytes lie in the slot who does not run at this moment,
+  // and will not during that. For who holds some P, so that no other is alone (ResidenceSharing).
+  // The steps are those of a copier that gives up.
+  template <typename Fn>
+  static void Borrow(Slot& slot, Mover& mover, Fn with) {
+    uint64_t owner = slot.owner.load(std::memory_order_relaxed);
+    if (!IsResident(owner) ||
+        !slot.owner.compare_exchange_strong(owner, Slot::kTaken, std::memory_order_seq_cst,
+                                            std::memory_order_relaxed)) {
+      return;
+    }
+    Resident& occupant = ResidentOf(owner);
+    with(occupant);
+    PutBack(slot, occupant, mover);
+  }
+
   void SetPolicy(RestPolicy policy, size_t budget) {
     policy_ = policy;
     budget_ = policy == RestPolicy::kNever ? SIZE_MAX : budget;
@@ -208,6 +226,7 @@ class Residence {
  private:
   static constexpr uint64_t kResides = 1;
   static constexpr uint64_t kRuns = 2;
+  static_assert(Slot::kTaken == kRuns, "nobody runs there, and nobody else may");
   static constexpr uint64_t kState = 3;
 
   enum class Claimed : uint8_t {
@@ -221,8 +240,8 @@ class Residence {
     return *reinterpret_cast<Resident*>(static_cast<uintptr_t>(owner & ~kState));
   }
   // By a compare-exchange, but where nobody else can come in between.
-  bool Change(Slot& slot, uint64_t from, uint64_t to) {
-    if (sharing_ == ResidenceSharing::kAlone) {
+  static bool Change(Slot& slot, uint64_t from, uint64_t to, ResidenceSharing sharing) {
+    if (sharing == ResidenceSharing::kAlone) {
       if (slot.owner.load(std::memory_order_relaxed) != from) return false;
       slot.owner.store(to, std::memory_order_relaxed);
       return true;
@@ -230,6 +249,10 @@ class Residence {
     return slot.owner.compare_exchange_strong(from, to, std::memory_order_seq_cst,
                                               std::memory_order_relaxed);
   }
+  bool Change(Slot& slot, uint64_t from, uint64_t to) { return Change(slot, from, to, sharing_); }
+
+  // Gives the slot back to whose bytes still lie there, and queues it if it was wanted meanwhile.
+  static void PutBack(Slot& slot, Resident& occupant, Mover& mover);
 
   Entry EnterFirst(Resident& resident);
   void LeaveSlowly(Resident& resident);
@@ -251,7 +274,7 @@ class Residence {
 
   Mover& mover_;
   RestPolicy policy_;
-  ResidenceSharing sharing_ = ResidenceSharing::kShared;  // of the Enter() under way
+  ResidenceSharing sharing_ = ResidenceSharing::kShared;  // of the EnterSlowly() under way
   size_t budget_;
   std::vector<Slot*> slots_;
   size_t hand_ = 0;  // where the next search of the list begins

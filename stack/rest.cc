@@ -1,5 +1,6 @@
 #include "stack/rest.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 
@@ -12,7 +13,16 @@ namespace {
 
 constexpr int kPoison = 0xdb;
 
+// A stack that is deep now and then, in a slot that is never idle, is looked at this often: it
+// takes a system call, and to copy a stack out and another one in takes 40 ns.
+constexpr uint32_t kRestsBetweenLooks = 256;
+
 std::atomic<bool> poison{false};
+std::atomic<uint64_t> given_back{0};
+
+void GiveBack(Slot& slot, const void* used_from) {
+  if (GiveBackBelow(slot, used_from)) given_back.fetch_add(1, std::memory_order_relaxed);
+}
 
 // Counters have one writer.
 void Add(std::atomic<uint64_t>& counter, uint64_t n) {
@@ -83,6 +93,9 @@ bool StackMover::CopyOut(Resident& resident) {
   if (block == nullptr) return Refuse(counts_.no_memory);
   std::memcpy(block, context.sp, used);
   Poison(context.sp, used);
+  if (++resident.home->rests % kRestsBetweenLooks == 0) [[unlikely]] {
+    GiveBack(*resident.home, resident.home->hi - kMostRestBytes - kKeptBytes);
+  }
   resident.block = block;
   Add(counts_.bytes_rested, used);
   if (context.pinned == resident.pinned->hi) {
@@ -120,6 +133,7 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
     context.sp = words;
     context.stack_lo = slot.lo;
     context.stack_hi = slot.hi;
+    ++resident.moves;
     Add(counts_.moves, 1);
   }
   context.guard = GuardFor(slot);
@@ -134,6 +148,7 @@ bool StackMover::Begin(Resident& resident, Slot& slot) {
   resident.pinned = PinnedFor(slot);
   if (resident.pinned == nullptr) return false;
   MakeContext(resident.context, slot, resident.pinned, entry_, &resident);
+  resident.moves = 0;
   resident.home = &slot;
   return true;
 }
@@ -141,6 +156,39 @@ bool StackMover::Begin(Resident& resident, Slot& slot) {
 void StackMover::Drain() {
   residence_.Drain();
   blocks_.Drain();
+}
+
+void StackMover::GiveBackUnused() {
+  for (Slot* slot = NewestSlot(SizeClass::kLarge); slot != nullptr; slot = slot->made_before) {
+    Residence::Borrow(*slot, *this, [slot](const Resident& occupant) {
+      const char* from = static_cast<const char*>(occupant.context.sp) - kKeptBytes;
+      GiveBack(*slot, std::max<const char*>(from, slot->lo));
+    });
+  }
+}
+
+void StackMover::GiveBackFree(absl::Duration idle_for) {
+  given_back.fetch_add(TrimIdleRestPlaces(idle_for), std::memory_order_relaxed);
+}
+
+__attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) {
+  const Slot* home = resident.home;
+  const Context& context = resident.context;
+  if (home == nullptr) return {};
+  StackUse use;
+  use.mode = kMayMove && home->size_class == SizeClass::kLarge ? "copying"
+             : kHasGuardWord && !kHasPinnedStack               ? "segmented"
+                                                               : "fixed";
+  use.limit = LimitOf(*home);
+  use.used = std::min(UsedBytes(context), use.limit);
+  if (resident.block != nullptr) use.rest = internal::BlockCache::BytesOf(use.used);
+  // A free slot's pinned stack has nothing on it.
+  if (const Slot* pinned = resident.pinned; pinned != nullptr) {
+    use.pinned = static_cast<size_t>(pinned->hi - static_cast<char*>(context.pinned));
+    if (use.pinned > static_cast<size_t>(pinned->hi - pinned->lo)) use.pinned = 0;
+  }
+  use.moves = resident.moves;
+  return use;
 }
 
 void StackMover::AddTo(RestStats& stats) const {
@@ -167,6 +215,7 @@ RestStats GetRestStats() {
   std::lock_guard<std::mutex> hold(movers.lock);
   RestStats stats = movers.past;
   for (const StackMover* m = movers.first; m != nullptr; m = m->next_) m->AddTo(stats);
+  stats.given_back = given_back.load(std::memory_order_relaxed);
   stats.block_bytes = internal::SlabBytes();
   return stats;
 }

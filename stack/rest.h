@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "stack/context.h"
 #include "stack/internal/block_cache.h"
 #include "stack/residence.h"
@@ -25,6 +26,9 @@ namespace weft::stack {
 
 // Beyond this a stack stays in its slot: the pages that it takes there would not be given back.
 inline constexpr size_t kMostRestBytes = 32 * 1024;
+
+// What of its pages a stack keeps below what it uses, when the others are given back.
+inline constexpr size_t kKeptBytes = 16 * 1024;
 
 // Fills the memory that a stack has left with a pattern, from now on: for tests.
 void PoisonLeftStacks();
@@ -45,10 +49,29 @@ struct RestStats {
   uint64_t kept_too_large = 0;
   uint64_t kept_held = 0;  // exceptions under way
   uint64_t kept_no_memory = 0;
+  // Slots of which unused pages went back to the system.
+  uint64_t given_back = 0;
   // Memory for stacks at rest, now.
   uint64_t block_bytes = 0;
 };
 RestStats GetRestStats();
+
+// What one resident's stacks take, in bytes. Of one that is running: when it was last switched to.
+struct StackUse {
+  // "copying": it can rest, as far as its slot is concerned; "segmented"; "fixed". "" without a
+  // slot.
+  const char* mode = "";
+  size_t limit = 0;  // the most that its stack may grow to
+  size_t used = 0;
+  size_t rest = 0;  // of the block where its stack rests; 0: it is in its slot
+  size_t pinned = 0;
+  uint32_t moves = 0;
+};
+// From any thread; a snapshot of something that changes meanwhile.
+StackUse UseOf(const Resident& resident);
+
+// Gives the memory of blocks that nobody rests in, as far as no cache has them, back to the system.
+inline void TrimBlocks() { internal::TrimSlabs(); }
 
 // A P's residence and its means to have residents rest and wake. Not thread-safe: for the holder of
 // the P.
@@ -80,6 +103,13 @@ class StackMover : public Mover {
 
   // As Residence::Drain(), and gives the free blocks back.
   void Drain();
+
+  // Gives the pages below what is in use, but for kKeptBytes, back to the system, of all slots
+  // whose residents do not run at this moment. Some 2 us a slot.
+  void GiveBackUnused();
+
+  // The same for slots that are free, and nobody has had for `idle_for`: TrimIdleRestPlaces().
+  static void GiveBackFree(absl::Duration idle_for);
 
  protected:
   ~StackMover();

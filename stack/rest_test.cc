@@ -1,5 +1,7 @@
 #include "stack/rest.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -383,6 +385,57 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
     } else {
       EXPECT_GT(after.wakes_at_home - before.wakes_at_home, 10'000u);
     }
+  }
+}
+
+// Uses so many pages of the stack.
+__attribute__((noinline)) int GoDown(int pages) {
+  volatile char page[4096];
+  page[pages & 4095] = 1;
+  return pages <= 1 ? 1 : GoDown(pages - 1) + page[pages & 4095];
+}
+
+TEST_F(RestTest, ASlotThatIsNeverIdleGivesBackWhatWasDeepOnce) {
+  constexpr int kPages = 100;
+  Queue queue;
+  Proc proc(queue, RestPolicy::kAsNeeded, 1);
+  Fiber deep(
+      [](Fiber& self) {
+        self.result = GoDown(kPages);
+        self.Pause();
+      },
+      0);
+  Fiber other(
+      [](Fiber& self) {
+        while (self.result == 0) self.Pause();
+      },
+      1);
+  proc.Resume(deep);
+  Slot* slot = deep.home;
+  const auto pages = [slot] {
+    unsigned char there[2 * kPages];
+    if (mincore(slot->hi - sizeof there * 4096, sizeof there * 4096, there) != 0) return -1L;
+    return std::count_if(there, there + sizeof there, [](unsigned char p) { return (p & 1) != 0; });
+  };
+  EXPECT_GE(pages(), kPages);
+  // Each has the other one rest.
+  Fiber third(
+      [](Fiber& self) {
+        while (self.result == 0) self.Pause();
+      },
+      2);
+  for (int i = 0; i < 200; ++i) {
+    proc.Resume(other);
+    proc.Resume(third);
+  }
+  EXPECT_EQ(other.home, slot);
+  EXPECT_EQ(third.home, slot);
+  EXPECT_LE(pages(), static_cast<long>((kMostRestBytes + kKeptBytes) / 4096));
+  EXPECT_EQ(proc.Since(&RestStats::given_back), 1u);
+  for (Fiber* fiber : {&deep, &other, &third}) {
+    fiber->result = 1;
+    proc.Resume(*fiber);
+    EXPECT_TRUE(fiber->done);
   }
 }
 

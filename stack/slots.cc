@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <mutex>
 #include <new>
 
@@ -159,6 +160,7 @@ struct Central {
     FreeList warm;
     FreeList trimmed;
     size_t made = 0;
+    std::atomic<Slot*> newest{nullptr};
     Slot* unfinished = nullptr;  // a descriptor without a stack
   };
 
@@ -176,6 +178,8 @@ struct Central {
   Slot* NewSlot(SizeClass size_class);
   void Refill(SlotCache::Stack& stack, SizeClass size_class);
   void Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_many);
+  size_t Trim(Class& c, absl::Duration idle_for);
+  size_t TrimAgain(Class& c);
   void Register(SlotCache* cache);
   void Unregister(SlotCache* cache);
   Stats Snapshot();
@@ -210,6 +214,9 @@ Slot* Central::NewSlot(SizeClass size_class) {
   slot->size_class = size_class;
   slot->lo = stack.lo;
   slot->hi = stack.hi;
+  slot->made_before = c.newest.load(std::memory_order_relaxed);
+  // Release: with NewestSlot().
+  c.newest.store(slot, std::memory_order_release);
   c.unfinished = nullptr;
   ++c.made;
   return slot;
@@ -337,26 +344,90 @@ void Drain(SlotCache& cache) {
   }
 }
 
+size_t Central::Trim(Class& c, absl::Duration idle_for) {
+  const absl::Time now = absl::Now();
+  size_t trimmed = 0;
+  // One at a time, so that nobody waits for more than one list operation.
+  for (;;) {
+    Slot* slot = nullptr;
+    {
+      std::lock_guard<CentralLock> hold(lock);
+      if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > now - idle_for) break;
+      slot = c.warm.PopOldest();
+    }
+    // Acquire: pairs with the release of whoever was there last.
+    uint64_t owner = Slot::kFree;
+    const bool is_free = slot->owner.compare_exchange_strong(
+        owner, Slot::kTaken, std::memory_order_seq_cst, std::memory_order_relaxed);
+    if (is_free) {
+      madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
+      slot->owner.store(Slot::kFree, std::memory_order_release);
+      ++trimmed;
+    }
+    std::lock_guard<CentralLock> hold(lock);
+    // Somebody has come home to it: it was in use after all.
+    if (!is_free) slot->freed_at = now + absl::Nanoseconds(1);
+    (is_free ? c.trimmed : c.warm).PushNewest(slot);
+  }
+  return trimmed;
+}
+
+// Those that somebody has come home to, and left for good, since they were trimmed.
+size_t Central::TrimAgain(Class& c) {
+  size_t left = 0;
+  {
+    std::lock_guard<CentralLock> hold(lock);
+    left = c.trimmed.size;
+  }
+  size_t trimmed = 0;
+  for (; left > 0; --left) {
+    Slot* slot = nullptr;
+    {
+      std::lock_guard<CentralLock> hold(lock);
+      slot = c.trimmed.PopOldest();
+    }
+    if (slot == nullptr) break;
+    uint64_t owner = Slot::kFree;
+    if (slot->owner.compare_exchange_strong(owner, Slot::kTaken, std::memory_order_seq_cst,
+                                            std::memory_order_relaxed)) {
+      if (GiveBackBelow(*slot, slot->hi)) ++trimmed;
+      slot->owner.store(Slot::kFree, std::memory_order_release);
+    }
+    std::lock_guard<CentralLock> hold(lock);
+    c.trimmed.PushNewest(slot);
+  }
+  return trimmed;
+}
+
 size_t TrimIdle(absl::Duration idle_for) {
-  const absl::Time since = absl::Now() - idle_for;
   size_t trimmed = 0;
   for (Central::Class& c : central.classes) {
     if (kMayMove && &c == &central.classes[Index(SizeClass::kLarge)]) continue;
-    // One at a time, so that nobody waits for more than one list operation.
-    for (;;) {
-      Slot* slot = nullptr;
-      {
-        std::lock_guard<CentralLock> hold(central.lock);
-        if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > since) break;
-        slot = c.warm.PopOldest();
-      }
-      madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
-      std::lock_guard<CentralLock> hold(central.lock);
-      c.trimmed.PushNewest(slot);
-      ++trimmed;
-    }
+    trimmed += central.Trim(c, idle_for);
   }
   return trimmed;
+}
+
+size_t TrimIdleRestPlaces(absl::Duration idle_for) {
+  if (!kMayMove) return 0;
+  Central::Class& c = central.classes[Index(SizeClass::kLarge)];
+  return central.Trim(c, idle_for) + central.TrimAgain(c);
+}
+
+bool GiveBackBelow(Slot& slot, const void* used_from) {
+  constexpr size_t kPage = 4096;
+  constexpr size_t kLook = 16;
+  auto* const end = reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(used_from) & ~(kPage - 1));
+  std::array<unsigned char, kLook> resident{};
+  const size_t look = std::min(kLook * kPage, static_cast<size_t>(end - slot.lo));
+  if (look == 0 || mincore(end - look, look, resident.data()) != 0) return false;
+  const bool any = std::any_of(resident.begin(), resident.end(),
+                               [](unsigned char page) { return (page & 1) != 0; });
+  return any && madvise(slot.lo, static_cast<size_t>(end - slot.lo), MADV_DONTNEED) == 0;
+}
+
+Slot* NewestSlot(SizeClass size_class) {
+  return central.classes[Index(size_class)].newest.load(std::memory_order_acquire);
 }
 
 Slot* FindSlot(const void* address) { return internal::FindOwner(address); }

@@ -57,11 +57,15 @@ struct alignas(64) Slot {
   // Who may touch the bytes of the stack: kFree, or what residence.h says. Slots whose users do not
   // rest stay kFree.
   static constexpr uint64_t kFree = 0;
+  static constexpr uint64_t kTaken = 2;  // by nobody who runs there
   std::atomic<uint64_t> owner{kFree};
 
   // Whether somebody will find it once it is free: a P that lists it (residence.h), or a cache. For
   // whoever has made the owner word RUN.
   bool managed = false;
+
+  // How often who was here has been copied out. Likewise.
+  uint32_t rests = 0;
 
   // The pinned stack that whoever had this slot last has left for the next. Likewise.
   Slot* spare_pinned = nullptr;
@@ -69,6 +73,9 @@ struct alignas(64) Slot {
   // For grow.cc: in a list of those that it keeps, and where the used part began that was left.
   Slot* next_kept = nullptr;
   char* left_at = nullptr;
+
+  // The one of its class that was made before it.
+  Slot* made_before = nullptr;
 
   // For slots.cc, under its lock. A free slot may be in use by somebody whose home it is.
   Slot* newer = nullptr;
@@ -125,9 +132,22 @@ inline void ReleasePinned(SlotCache& cache, Slot* pinned) {
 void Drain(SlotCache& cache);
 
 // Gives the memory of slots that nobody has used for `idle_for` back to the system; the addresses
-// stay. Not of those in caches, nor of large ones where stacks rest: a goroutine may come home to a
-// free one any moment. Returns how many slots that were. For a monitor: each costs 1 to 4 us.
+// stay. Not of those in caches, nor of large ones where stacks rest. Returns how many slots that
+// were. For a monitor: each costs 1 to 4 us.
 size_t TrimIdle(absl::Duration idle_for);
+
+// The same for large ones where stacks rest. A goroutine may come home to a free one any moment, so
+// this is for who holds some P (ResidenceSharing).
+size_t TrimIdleRestPlaces(absl::Duration idle_for);
+
+// Gives the pages below `used_from`, an address on the stack or its end, back to the system, where
+// some of the first 16 of them are there: on a stack that was deeper once they are. For who has the
+// slot. True: it did.
+bool GiveBackBelow(Slot& slot, const void* used_from);
+
+// The slot of a class that was made last, null: none. From there `made_before` leads to all of
+// them. Any thread.
+Slot* NewestSlot(SizeClass size_class);
 
 // The slot to whose stacks, or the gaps that guard them, `address` belongs; null if none.
 // Lock-free, and for signal handlers too. The answer stays valid for ever: descriptors are never

@@ -65,6 +65,9 @@ TEST(DeadlockTest, ReportListsEveryGoroutineWithItsReason) {
     EXPECT_THAT(r.err, HasSubstr("[sync.Mutex.Lock]:\n"));
     EXPECT_THAT(r.err, HasSubstr("created by reports::DeadlockOfMany"));
     EXPECT_THAT(r.err, HasSubstr("in goroutine 1\n"));
+    // What each one's stack takes.
+    EXPECT_THAT(r.err, ContainsRegex("\nstack: (copying|segmented|fixed), limit [0-9]+, "
+                                     "used [0-9]+"));
   });
 }
 
@@ -297,7 +300,7 @@ TEST(ConfigurationTest, BadValuesAreOneClearLine) {
   EXPECT_EQ(r.exit_status, 2);
   EXPECT_EQ(r.err,
             "WEFTDEBUG: nosuch=1: no such setting in this program, which has: stackrest, "
-            "stackpoison\n");
+            "stackmove, stackpoison\n");
 }
 
 }  // namespace

@@ -411,6 +411,16 @@ inline void LeaveSlot(M* m, G* g) {
 }
 
 // --- switch.cc: from one goroutine to the next ---
+// For functions on the way of each switch: they do not look whether the stack has reached its
+// limit, as there is room for them below it. A stack with such a frame cannot rest, so it is for
+// those whose frames are gone when the stack is left, as they are where calls that come last are
+// jumps.
+#if WEFT_HAS_GUARD_WORD && defined(__OPTIMIZE__)
+#define WEFT_NO_LIMIT_CHECK __attribute__((no_split_stack))
+#else
+#define WEFT_NO_LIMIT_CHECK
+#endif
+
 // These two by SwitchAway() and its like only. `ended_sections`: what the goroutine's depth of
 // runtime sections is to be less by when it goes on.
 void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept;
@@ -426,7 +436,7 @@ inline void Resume(M* m) {
 
 // First thing on the stack of whatever runs next: `after` with the goroutine that has left.
 template <void (*after)(M*, G*)>
-void Arrive(void* m, void* left) {
+WEFT_NO_LIMIT_CHECK void Arrive(void* m, void* left) {
   after(static_cast<M*>(m), static_cast<G*>(left));
   Resume(static_cast<M*>(m));
 }

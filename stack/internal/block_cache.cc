@@ -105,6 +105,10 @@ struct Slabs {
       ++spares;
       return;
     }
+    GiveBack(slab);
+  }
+
+  void GiveBack(Slab* slab) {
     constexpr size_t kPage = 4096;
     madvise(reinterpret_cast<char*>(slab) + kPage, kSlabBytes - kPage, MADV_DONTNEED);
     mapped -= kSlabBytes;
@@ -185,6 +189,15 @@ void BlockCache::Drain() {
 void* BlockCache::AllocateLarge(size_t bytes) { return std::malloc(bytes); }
 
 void BlockCache::FreeLarge(void* block) { std::free(block); }
+
+void TrimSlabs() {
+  std::lock_guard<std::mutex> hold(slabs.lock);
+  for (; slabs.spare != nullptr; --slabs.spares) {
+    Slab* slab = slabs.spare;
+    slabs.spare = slab->next;
+    slabs.GiveBack(slab);
+  }
+}
 
 size_t SlabBytes() {
   std::lock_guard<std::mutex> hold(slabs.lock);

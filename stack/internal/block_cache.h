@@ -60,6 +60,11 @@ class BlockCache {
   // Gives all free blocks back, as when the P goes away.
   void Drain();
 
+  // What a block takes that was asked for with `bytes`.
+  static constexpr size_t BytesOf(size_t bytes) {
+    return bytes > kLargest ? bytes : (ClassOf(bytes) + 1) * kStep;
+  }
+
  private:
   friend struct Slabs;
   struct Blocks {
@@ -80,6 +85,9 @@ class BlockCache {
 
 // Bytes of all slabs that are mapped, used blocks or not.
 size_t SlabBytes();
+
+// Gives the memory of all slabs in which no block is used back to the system.
+void TrimSlabs();
 
 }  // namespace weft::stack::internal
 

@@ -1,0 +1,151 @@
+// Memory of stacks goes back to the system when nobody needs it any more.
+#include "sched/internal/give_back.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "chan/chan.h"
+#include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
+#include "sched/sysmon.h"
+#include "sched/testing.h"
+#include "stack/mode.h"
+#include "stack/rest.h"
+#include "stack/slots.h"
+
+namespace weft {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kDeep = 4 << 20;
+
+// Pages that are there of the stack's top `kDeep` bytes.
+size_t PagesOf(const stack::Slot& slot) {
+  const size_t bytes = std::min<size_t>(kDeep, static_cast<size_t>(slot.hi - slot.lo));
+  std::vector<unsigned char> pages(bytes / kPage);
+  if (mincore(slot.hi - bytes, bytes, pages.data()) != 0) ADD_FAILURE() << "mincore";
+  return static_cast<size_t>(
+      std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return (p & 1) != 0; }));
+}
+
+// Uses so many pages of the stack.
+__attribute__((noinline)) int GoDown(size_t pages) {
+  volatile char page[kPage];
+  page[0] = 1;
+  page[kPage - 1] = 1;
+  return pages <= 1 ? page[0] : GoDown(pages - 1) + page[kPage - 1];
+}
+
+// The slots of the class that stacks rest in, by what they hold.
+size_t MostPages() {
+  size_t most = 0;
+  for (const stack::Slot* slot = stack::NewestSlot(stack::DefaultSizeClass()); slot != nullptr;
+       slot = slot->made_before) {
+    most = std::max(most, PagesOf(*slot));
+  }
+  return most;
+}
+
+class GiveBackTest : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    if (!stack::kMayMove) GTEST_SKIP() << "slots stay with their goroutines here";
+    SetMaxProcs(GetParam());
+  }
+};
+
+constexpr size_t kPages = 200;
+
+// Where no P is idle at the moment nothing is given back, so it is tried again.
+void GiveBackUntil(size_t most_pages) {
+  ASSERT_TRUE(testing::Eventually([&] {
+    internal::GiveBackStacks(absl::ZeroDuration());
+    return MostPages() <= most_pages;
+  })) << MostPages();
+}
+
+TEST_P(GiveBackTest, AStackThatWasDeepOnceAndWaits) {
+  Chan<int> down(0);
+  Chan<int> gate(0);
+  Chan<int> done(0);
+  Go([=] {
+    GoDown(kPages);
+    down.Send(1);
+    const int got = *gate.Recv();
+    // The stack still works, at every depth.
+    done.Send(GoDown(kPages) > 0 ? got : 0);
+  });
+  down.Recv();
+  EXPECT_GE(MostPages(), kPages);
+  const uint64_t before = stack::GetRestStats().given_back;
+  GiveBackUntil(stack::kKeptBytes / kPage + 4);
+  EXPECT_GT(stack::GetRestStats().given_back, before);
+  gate.Send(7);
+  EXPECT_EQ(done.Recv(), 7);
+  GiveBackUntil(stack::kKeptBytes / kPage + 4);
+}
+
+TEST_P(GiveBackTest, NobodyIsLostWhileItIsGivenBack) {
+  constexpr int kRing = 300;
+  constexpr int kRounds = 20;
+  std::vector<Chan<int>> ring;
+  for (int i = 0; i < kRing; ++i) ring.emplace_back(0);
+  for (int i = 0; i < kRing; ++i) {
+    Go([in = ring[i], out = ring[(i + 1) % kRing], i] {
+      for (int r = 0; r < kRounds; ++r) {
+        const int v = *in.Recv();
+        if (v % 17 == 0) GoDown(20);
+        if (r == kRounds - 1 && i == kRing - 1) return;
+        out.Send(v + 1);
+      }
+    });
+  }
+  std::atomic<bool> over{false};
+  Go([&, in = ring[0]] {
+    in.Send(0);
+    EXPECT_TRUE(testing::Eventually([] { return NumGoroutine() <= 1; }));
+    over.store(true);
+  });
+  while (!over.load()) internal::GiveBackStacks(absl::ZeroDuration());
+}
+
+TEST_P(GiveBackTest, BlocksWhenNobodyRestsAnyMore) {
+  constexpr int kGoroutines = 20'000;
+  Chan<int> gate(0);
+  WaitGroup all;
+  all.Add(kGoroutines);
+  for (int i = 0; i < kGoroutines; ++i) {
+    Go([&] {
+      gate.Recv();
+      all.Done();
+    });
+  }
+  ASSERT_TRUE(testing::Eventually([] { return stack::GetRestStats().block_bytes > 2'000'000; }));
+  gate.Close();
+  all.Wait();
+  ASSERT_TRUE(testing::Eventually([] {
+    internal::GiveBackStacks(absl::ZeroDuration());
+    return stack::GetRestStats().block_bytes <= 1'000'000;
+  })) << stack::GetRestStats().block_bytes;
+}
+
+TEST_P(GiveBackTest, IsADutyOfTheMonitor) {
+  MonitorDutyStats duties[32];
+  const int count = GetMonitorStats(duties, 32);
+  EXPECT_TRUE(std::any_of(duties, duties + std::min(count, 32), [](const MonitorDutyStats& duty) {
+    return absl::string_view(duty.name) == "give back";
+  }));
+}
+
+INSTANTIATE_TEST_SUITE_P(MaxProcs, GiveBackTest, ::testing::Values(1, 2, 4));
+
+}  // namespace
+}  // namespace weft
