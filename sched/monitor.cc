@@ -63,7 +63,11 @@ bool FollowTheSystem(Instant now) {
   if (now < next || !sched.procs_are_the_systems.load(std::memory_order_relaxed)) return false;
   next = now + kLookAtSystemEvery;
   const int procs = SystemProcs();
-  if (procs != sched.p_count.load(std::memory_order_relaxed)) ChangeProcs(procs);
+  if (procs == sched.p_count.load(std::memory_order_relaxed)) return false;
+  StopTheWorld();
+  // Who has called SetMaxProcs() meanwhile is right, be its own stop over or still to come.
+  if (sched.procs_are_the_systems.load(std::memory_order_relaxed)) ResizeProcs(procs);
+  StartTheWorld();
   return false;
 }
 

@@ -143,17 +143,20 @@ void ResizeProcs(int n) {
   sched.p_count.store(n, std::memory_order_release);
 }
 
-int ChangeProcs(int n) {
-  StopTheWorld();
-  const int before = sched.p_count.load(std::memory_order_relaxed);
-  ResizeProcs(n);
-  StartTheWorld();
-  return before;
-}
-
 }  // namespace weft::internal
 
 namespace weft {
+namespace {
+
+int ChangeProcs(int n) {
+  internal::StopTheWorld();
+  const int before = internal::sched.p_count.load(std::memory_order_relaxed);
+  internal::ResizeProcs(n);
+  internal::StartTheWorld();
+  return before;
+}
+
+}  // namespace
 
 int MaxProcs() {
   internal::EnsureStarted();
@@ -165,16 +168,17 @@ int SetMaxProcs(int n) {
   const int old = internal::sched.p_count.load(std::memory_order_relaxed);
   if (n < 1) return old;
   internal::sched.procs_are_the_systems.store(false, std::memory_order_relaxed);
-  return n == old ? old : internal::ChangeProcs(std::min(n, internal::kMaxProcsLimit));
+  return n == old ? old : ChangeProcs(std::min(n, internal::kMaxProcsLimit));
 }
 
 int SetDefaultMaxProcs() {
   internal::EnsureStarted();
+  const int n = internal::DefaultMaxProcs();
+  int old = internal::sched.p_count.load(std::memory_order_relaxed);
+  if (n != old) old = ChangeProcs(n);
   internal::sched.procs_are_the_systems.store(!internal::MaxProcsIsGiven(),
                                               std::memory_order_relaxed);
-  const int n = internal::DefaultMaxProcs();
-  const int old = internal::sched.p_count.load(std::memory_order_relaxed);
-  return n == old ? old : internal::ChangeProcs(n);
+  return old;
 }
 
 }  // namespace weft

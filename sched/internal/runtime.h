@@ -498,8 +498,6 @@ void StopTheWorld();
 void StartTheWorld();
 // The calling M gives its P to the stopper. In the scheduler.
 void GiveToStopper(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
-// Stops the world to have n Ps; returns how many there were.
-int ChangeProcs(int n);
 // Makes Ps until there are n, or retires those beyond. World stopped, or not started yet.
 void ResizeProcs(int n);
 
