@@ -65,11 +65,28 @@ constexpr DebugSetting kStackMove = {
     "always (at each function's entry)",
     ApplyStackMove};
 
+bool ApplyStackGrow(absl::string_view value) {
+  if (value == "copy") {
+    stack::SetStackGrowth(stack::Growth::kCopy);
+  } else if (value == "inplace") {
+    stack::SetStackGrowth(stack::Growth::kInPlace);
+  } else {
+    return value == "auto";
+  }
+  return true;
+}
+
+constexpr DebugSetting kStackGrow = {
+    "stackgrow",
+    "auto (the default: copy where address space or commit is limited), inplace or copy",
+    ApplyStackGrow};
+
 constexpr DebugSetting kStackPoison = {
     "stackpoison", "0 or 1 (fill the memory that a resting stack has left)", ApplyStackPoison};
 
 [[maybe_unused]] const bool registered = [] {
   RegisterDebugSetting(&kStackRest);
+  RegisterDebugSetting(&kStackGrow);
   RegisterDebugSetting(&kStackMove);
   RegisterDebugSetting(&kStackPoison);
   return true;

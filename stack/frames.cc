@@ -9,8 +9,6 @@ namespace weft::stack {
 extern "C" __attribute__((visibility("hidden"))) const char weft_context_base[];
 namespace {
 
-constexpr uint64_t kGiB = uint64_t{1} << 30;
-
 // The outermost frame: MakeContext leaves two null words at the top, below them are the return
 // address to weft_context_base and the null frame pointer that the entry function saved.
 constexpr size_t kOutermostFrame = 4 * sizeof(uintptr_t);
@@ -71,19 +69,20 @@ size_t GuessedWords(const uintptr_t* begin, const uintptr_t* end, const Range& s
 
 void RefuseGuessedWords() { refuse_guessed_words.store(true, std::memory_order_relaxed); }
 
-StackSurvey SurveyStack(const void* stack_sp, const void* stack_hi) {
+StackSurvey SurveyStack(const void* stack_sp, const Slot& slot) {
   StackSurvey survey;
   const auto sp = reinterpret_cast<uintptr_t>(stack_sp);
-  const auto hi = reinterpret_cast<uintptr_t>(stack_hi);
+  const auto hi = reinterpret_cast<uintptr_t>(slot.hi);
   survey.movability = WalkFrames(SavedState(stack_sp), hi, survey.frames);
   if (survey.movability != Movability::kMovable) return survey;
 
   const Range stack = PointerRange(sp, hi);
-  const Range unit = {hi - 5 * kGiB / 2, 4 * kGiB - 1};
+  const Surroundings around = SurroundingsOf(slot);
+  const Range unit = {around.lo, around.size};
   // No early way out: nearly always there is none, and so the loop is vectorized.
   bool doubtful = false;
   const auto* const begin = static_cast<const uintptr_t*>(stack_sp);
-  const auto* const end = static_cast<const uintptr_t*>(stack_hi);
+  const auto* const end = reinterpret_cast<const uintptr_t*>(slot.hi);
   for (const uintptr_t* word = begin; word < end; ++word) {
     doubtful |= unit.Has(*word) && !stack.Has(*word);
   }

@@ -21,7 +21,8 @@
 // Who will not have even that refuses guesses (RefuseGuessedWords): then a stack stays where it is
 // if it has any word in that range that is not a saved frame pointer. Few stacks have none.
 //
-// A word that points elsewhere in the 4 GiB that a stack has for itself can hardly be a number, but
+// A word that points elsewhere in what a slot has for itself (4 GiB, or the gaps beside a smaller
+// one, SurroundingsOf() in slots.h) can hardly be a number, but
 // may be a pointer to an array that the compiler has offset by a constant index (`base - 8 * n`),
 // and then would have to be shifted, or is left over from calls deeper than kStaleBytes. Such a
 // stack stays where it is: a slot in use costs less than a doubt.
@@ -31,7 +32,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "stack/context.h"
+#include "stack/slots.h"
 
 namespace weft::stack {
 
@@ -51,13 +52,10 @@ struct StackSurvey {
 // How far below the used part words are taken for pointers to it.
 inline constexpr size_t kStaleBytes = 64 * 1024;
 
-// Looks through a stack that nobody runs on and whose bytes are in place: from `sp`, where the
-// registers are saved as weft_switch does it, to stack_hi. It has 1.5 GiB of address space above
-// its top, and below that 2.5 GiB, to itself. About 1 ns for each frame and each two words.
-StackSurvey SurveyStack(const void* sp, const void* stack_hi);
-inline StackSurvey SurveyStack(const Context& context) {
-  return SurveyStack(context.sp, context.stack_hi);
-}
+// Looks through a stack that nobody runs on and whose bytes are in place in `slot`: from `sp`,
+// where the registers are saved as weft_switch does it, to the slot's end. About 1 ns for each
+// frame and each two words.
+StackSurvey SurveyStack(const void* sp, const Slot& slot);
 
 // From now on SurveyStack() finds kGuessedWord where it would have to be guessed.
 void RefuseGuessedWords();

@@ -33,7 +33,7 @@ struct Paused {
     SwitchFinal(self->own, self->thread);
   }
   void Pause() { Switch(own, thread); }
-  StackSurvey Survey() const { return SurveyStack(own); }
+  StackSurvey Survey() const { return SurveyStack(own.sp, *slot); }
 
   Body body;
   intptr_t number;

@@ -31,12 +31,13 @@ void InstallGrowth(const GrowHost& host);
 // From now on each function entry that looks at the guard moves the stack to another slot, from the
 // next use of each slot on. The memory that it has left is filled, has to be found so when it is
 // used again, and is inaccessible until then every eighth time: who still has an address in it is
-// found out. For tests.
+// found out. (With more than 64 KiB in use it is one entry for every 16 KiB.) For tests.
 void MoveStacksAlways();
 
 // Of running stacks, since the start.
 struct GrowStats {
   uint64_t moves = 0;
+  uint64_t growths = 0;  // of these, to a larger slot
   uint64_t bytes_moved = 0;
   uint64_t words_shifted = 0;
   // Were to move and did not, because of

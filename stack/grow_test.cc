@@ -71,8 +71,12 @@ NOINLINE int64_t Deep(int64_t n) {
   return below + mine - Leaf(0);
 }
 
-TEST_F(GrowTest, DeepRecursionMovesAtEachCall) {
-  ExpectSame([] { return Deep(2'000); }, 4'000);
+TEST_F(GrowTest, RecursionMovesAtEachCall) {
+  ExpectSame([] { return Deep(200); }, 400);
+}
+
+TEST_F(GrowTest, DeepRecursionMovesNowAndThen) {
+  ExpectSame([] { return Deep(10'000); }, 400);
 }
 
 NOINLINE double TakeMany(int a, int64_t b, const char* c, double d, float e, int f, int64_t g,
@@ -282,7 +286,11 @@ TEST_F(GrowTest, UnderAForeignFrameAStackStays) {
   EXPECT_GT(GetGrowStats().kept_foreign_frame, before);
 }
 
-__attribute__((no_split_stack)) NOINLINE int64_t SumOf(int count, ...) {
+#if defined(__clang__)
+__attribute__((no_split_stack))
+#endif
+NOINLINE int64_t
+SumOf(int count, ...) {
   va_list arguments;
   va_start(arguments, count);
   int64_t sum = 0;

@@ -11,7 +11,11 @@ extern "C" {
 constinit std::atomic<StackLimitHandler> weft_stack_limit_handler{nullptr};
 constinit std::atomic<StackRequestHandler> weft_stack_request_handler{nullptr};
 constinit std::atomic<StackGrowHandler> weft_stack_grow_handler{nullptr};
+#if WEFT_HAS_GUARD_WORD
+constinit __attribute__((visibility("hidden"))) std::atomic<Segment*> weft_free_segments{nullptr};
+#endif
 constinit thread_local Context* weft_thread_context = nullptr;
+constinit thread_local const char* weft_stack_limit_reason = nullptr;
 constinit thread_local void* weft_signal_stack_top = nullptr;
 constinit thread_local void* weft_signal_pinned_top = nullptr;
 }
@@ -34,6 +38,9 @@ StackCheck ReadStop(Context* context, void* sp, uintptr_t frame) {
   if (pc != 0) {
     check.at = {.pc = pc, .sp = frame, .fp = caller_fp};
     check.caller_pc = Word(frame + 8);
+    check.arguments = reinterpret_cast<const void*>(frame + 16);
+    check.argument_bytes = Word(frame + WEFT_STOP_ARGUMENTS);
+    check.segment = reinterpret_cast<Segment**>(frame + WEFT_STOP_SEGMENT);
   } else {
     check.at = {.pc = Word(frame + 8), .sp = frame + 16, .fp = caller_fp};
     check.caller_pc = Word(caller_fp + 8);
@@ -73,12 +80,12 @@ __attribute__((visibility("hidden"))) StackAnswer weft_stack_check(Context* cont
   }
   StackCheck check = ReadStop(context, sp, frame);
   check.may_move = thread != nullptr;
-  if (check.fits) return {sp, StackVerdict::kGoOn};
+  if (check.fits) return {sp, StackAnswer::kGoOn};
   if (auto* grow = weft_stack_grow_handler.load(std::memory_order_acquire); grow != nullptr) {
     return grow(check);
   }
   const bool has_handler = weft_stack_limit_handler.load(std::memory_order_acquire) != nullptr;
-  return {sp, has_handler ? StackVerdict::kLimit : StackVerdict::kGoOn};
+  return {sp, has_handler ? StackAnswer::kLimit : StackAnswer::kGoOn};
 }
 
 // From the assembly, which has already left the stack at its limit.

@@ -25,6 +25,8 @@
 
 namespace weft::stack {
 
+struct Segment;
+
 // What to store in a thread's guard word to have its next prologue call __morestack: above every
 // address, for prologues, which compare without sign, and for variable-sized frames, which compare
 // with one.
@@ -49,18 +51,23 @@ struct StackCheck {
   MachineState at;      // in the prologue; fp is its caller's
   uintptr_t caller_pc;  // where the function would return to
   uintptr_t wanted;     // bytes that it is about to take
-  bool fits;            // they are there: the limit is not reached
-  bool may_move;        // the caller runs on another stack
+  // The arguments that it has been given on the stack. Null for a variable-sized array, which can
+  // not be had on a segment.
+  const void* arguments;
+  size_t argument_bytes;
+  Segment** segment;  // to be set for a function that goes on on one
+  bool fits;          // they are there: the limit is not reached
+  bool may_move;      // the caller runs on another stack
 };
 
-enum class StackVerdict : uintptr_t {
-  kGoOn = 0,
-  kLimit = 1,  // the limit handler is to be called
-};
-
+// What becomes of it. Each but kGoOn goes with StackCheck::sp.
 struct StackAnswer {
+  static constexpr uintptr_t kGoOn = 0;
+  static constexpr uintptr_t kLimit = 1;  // the limit handler is to be called
+
   void* sp;  // StackCheck::sp, or where those bytes are now
-  StackVerdict verdict;
+  // One of the above; or the function goes on on a segment, and this is where its arguments are.
+  uintptr_t verdict;
 };
 
 using StackGrowHandler = StackAnswer (*)(const StackCheck& check);
@@ -86,6 +93,11 @@ extern std::atomic<StackGrowHandler> weft_stack_grow_handler;
 // its `sp` is free while they run. Null: unknown, and then stacks that run on this thread stay
 // where they are.
 extern thread_local constinit Context* weft_thread_context
+    __attribute__((tls_model("initial-exec")));
+
+// Why a stack that could grow does not, for the limit handler: an end to "the stack cannot grow: ".
+// Null where it is as large as it may get. This thread's, set before the handler is called.
+extern thread_local constinit const char* weft_stack_limit_reason
     __attribute__((tls_model("initial-exec")));
 
 // The high ends of this thread's alternate signal stack and of the pinned stack to go with it, null

@@ -12,6 +12,8 @@
 
 #if WEFT_HAS_GUARD_WORD
 
+#define GUARD_REQUEST 0x7fffffffffffffff
+
 // What a callee that is not instrumented may need without asking.
 #define NON_SPLIT_ROOM 0x4000
 
@@ -114,7 +116,7 @@ __morestack:
         SAVE_ARGUMENTS
         call    weft_check_off_stack
         testq   %rdx, %rdx
-        jne     .Lno_room
+        jne     .Lelsewhere
         LOAD_ARGUMENTS
         movq    WEFT_STOP_PC(%rbp), %rax
         leaq    WEFT_STOP_RAX(%rbp), %rsp
@@ -147,7 +149,9 @@ __morestack:
         .cfi_def_cfa %rbp, 8
         .cfi_offset %rbp, -8
         .cfi_offset %rip, WEFT_STOP_PC - 8
-.Lno_room:
+.Lelsewhere:
+        cmpq    $1, %rdx
+        jne     weft_call_on_segment
         movq    WEFT_STOP_PC(%rbp), %rsi
         movq    8(%rbp), %r8
         movq    %rbp, %rdx
@@ -325,6 +329,117 @@ weft_check_off_stack:
         ret
         .cfi_endproc
         .size   weft_check_off_stack, . - weft_check_off_stack
+
+        .text
+
+// The rest of the function runs on a segment, to which its arguments have been copied: rdx is where.
+// A stack with this on it does not move. rbp is the frame of __morestack.
+//
+// Unwinders find the caller of the function here, as the function itself is the one that was called
+// on the segment. On their way they have the segment left, by a cleanup as C has them.
+.macro LEAVE_SEGMENT
+        movq    WEFT_STOP_SEGMENT(%rbp), %rcx
+        leaq    WEFT_STOP_SEGMENT(%rbp), %rsp
+        movq    weft_current_context@gottpoff(%rip), %rsi
+        movq    %fs:(%rsi), %rsi
+        movq    WEFT_SEGMENT_OUTER_LO(%rcx), %rdi
+        movq    %rdi, WEFT_CONTEXT_STACK_LO(%rsi)
+        movq    WEFT_SEGMENT_OUTER_HI(%rcx), %rdi
+        movq    %rdi, WEFT_CONTEXT_STACK_HI(%rsi)
+        movq    WEFT_SEGMENT_OUTER_GUARD(%rcx), %rdi
+        movq    %rdi, WEFT_CONTEXT_GUARD(%rsi)
+        // A request in the guard word stays there.
+        movabsq $GUARD_REQUEST, %rsi
+        xchgq   %rdi, %fs:0x70
+        cmpq    %rsi, %rdi
+        jne     .Lno_request\@
+        movq    %rsi, %fs:0x70
+.Lno_request\@:
+        // Back among the free ones, of which nobody takes but all at once.
+        movq    %rax, %r8
+        movq    weft_free_segments(%rip), %rax
+.Lagain\@:
+        movq    %rax, WEFT_SEGMENT_NEXT(%rcx)
+        lock cmpxchgq %rcx, weft_free_segments(%rip)
+        jne     .Lagain\@
+        movq    %r8, %rax
+.endm
+
+        .hidden weft_free_segments
+        .type   weft_call_on_segment, @function
+        .p2align 4
+weft_call_on_segment:
+.Lsegment_begin:
+        .cfi_startproc
+        .cfi_personality 0x9b, DW.ref.__gcc_personality_v0
+        .cfi_lsda 0x1b, .Lsegment_lsda
+        .cfi_def_cfa %rbp, 16
+        .cfi_offset %rbp, -16
+        .cfi_offset %rip, -8
+        movq    %rdx, WEFT_STOP_ARGUMENTS(%rbp)
+        LOAD_ARGUMENTS
+        movq    %r11, %rsp
+        movq    WEFT_STOP_PC(%rbp), %r10
+        // See .Lvariadic.
+        cmpl    $GCC_VARIADIC_LEA, 1(%r10)
+        jne     1f
+        leaq    16(%rbp), %r11
+        addq    $4, %r10
+1:      addq    $1, %r10
+        movq    WEFT_STOP_RAX(%rbp), %rax
+.Lsegment_call:
+        callq   *%r10
+.Lsegment_called:
+        .globl  weft_segment_return
+        .hidden weft_segment_return
+weft_segment_return:
+        // Live are the registers of results: rax, rdx, the first two vector registers, the x87 stack.
+        LEAVE_SEGMENT
+        // By the `ret` in the prologue, so that it pairs with the call from there.
+        movq    WEFT_STOP_PC(%rbp), %rcx
+        movq    (%rbp), %rdi
+        movq    %rcx, (%rbp)
+        movq    %rbp, %rsp
+        .cfi_def_cfa %rsp, 16
+        movq    %rdi, %rbp
+        .cfi_restore %rbp
+        ret
+
+        .cfi_def_cfa %rbp, 16
+        .cfi_offset %rbp, -16
+.Lsegment_cleanup:
+        movq    %rax, WEFT_STOP_RAX(%rbp)
+        LEAVE_SEGMENT
+        movq    WEFT_STOP_RAX(%rbp), %rdi
+        leaq    WEFT_STOP_VECTORS(%rbp), %rsp
+        callq   _Unwind_Resume@PLT
+        ud2
+        .cfi_endproc
+        .size   weft_call_on_segment, . - weft_call_on_segment
+
+        // What the personality reads: of the one call here, where its cleanup is.
+        .section .gcc_except_table, "a", @progbits
+        .p2align 2
+.Lsegment_lsda:
+        .byte   0xff
+        .byte   0xff
+        .byte   0x01
+        .uleb128 .Lsegment_calls_end - .Lsegment_calls
+.Lsegment_calls:
+        .uleb128 .Lsegment_call - .Lsegment_begin
+        .uleb128 .Lsegment_called - .Lsegment_call
+        .uleb128 .Lsegment_cleanup - .Lsegment_begin
+        .uleb128 0
+.Lsegment_calls_end:
+
+        .section .data.rel.local.DW.ref.__gcc_personality_v0, "awG", @progbits, DW.ref.__gcc_personality_v0, comdat
+        .hidden DW.ref.__gcc_personality_v0
+        .weak   DW.ref.__gcc_personality_v0
+        .p2align 3
+        .type   DW.ref.__gcc_personality_v0, @object
+        .size   DW.ref.__gcc_personality_v0, 8
+DW.ref.__gcc_personality_v0:
+        .quad   __gcc_personality_v0
 
         .text
 

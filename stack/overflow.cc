@@ -34,6 +34,20 @@ void ClaimReport() {
   while (!first) pause();
 }
 
+// A stack of `bytes` that could get larger if the system gave it memory.
+[[noreturn]] void ReportNoGrowth(size_t bytes, const char* reason, const MachineState& at,
+                                 uintptr_t caller_pc) {
+  ClaimReport();
+  Writer(kOut)
+      .Text("runtime: goroutine stack of ")
+      .Decimal(bytes)
+      .Text(" bytes cannot grow: ")
+      .Text(reason)
+      .Text("\nfatal error: out of memory (stack allocation)\n\n");
+  PrintInterruptedTrace(kOut, at, caller_pc);
+  _exit(2);
+}
+
 [[noreturn]] void ReportOverflow(const char* which, size_t limit, uintptr_t sp, const void* lo,
                                  const void* hi, const MachineState& at, uintptr_t caller_pc) {
   ClaimReport();
@@ -59,7 +73,17 @@ void AtLimit(const StackLimitReached& reached) {
   // The guard may be a poison, the slot unknown.
   const Slot* slot = FindSlot(context.stack_lo);
   const auto below = static_cast<char*>(context.stack_hi) - static_cast<const char*>(context.guard);
-  const size_t limit = slot != nullptr ? LimitOf(*slot) : static_cast<size_t>(below);
+  size_t limit = slot != nullptr ? LimitOf(*slot) : static_cast<size_t>(below);
+  // Where stacks grow, by another slot or by segments, it is for a lack of memory if it is not for
+  // the limit.
+  const bool grows = weft_stack_grow_handler.load(std::memory_order_acquire) != nullptr &&
+                     slot != nullptr && slot->size_class != SizeClass::kLarge;
+  if (grows) {
+    if (weft_stack_limit_reason != nullptr) {
+      ReportNoGrowth(limit, weft_stack_limit_reason, reached.at, reached.caller_pc);
+    }
+    limit = MaxStack();
+  }
   ReportOverflow("stack", limit, reached.at.sp, context.stack_lo, context.stack_hi, reached.at,
                  reached.caller_pc);
 }

@@ -69,7 +69,8 @@ Residence::Entry Residence::EnterSlowly(Resident& resident, ResidenceSharing sha
   }
 
   Slot* slot = &home;
-  if (policy_ == RestPolicy::kAlways || Claim(home, resident, true) != Claimed::kYes) {
+  if (policy_ == RestPolicy::kAlways || !mover_.IsRestPlace(home) ||
+      Claim(home, resident, true) != Claimed::kYes) {
     slot = ClaimFreed(resident);
     if (slot == nullptr) slot = ClaimAny(resident);
     if (slot == nullptr) return Entry::kNoSlot;
@@ -88,7 +89,10 @@ void Residence::LeaveSlowly(Resident& resident) {
   Slot& slot = *resident.home;
   // Nobody else can get at the resident yet: it is in no queue, and its slot's word says that it
   // runs.
-  if (policy_ == RestPolicy::kNever || !mover_.IsRestPlace(slot) || !mover_.CopyOut(resident)) {
+  const bool rests = policy_ != RestPolicy::kNever &&
+                     (mover_.IsRestPlace(slot) || mover_.ShouldLeave(resident, slot)) &&
+                     mover_.CopyOut(resident);
+  if (!rests) {
     slot.owner.store(Resides(resident), std::memory_order_release);
     return;
   }

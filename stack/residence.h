@@ -100,6 +100,9 @@ class Mover {
   virtual void GiveSlot(Slot& slot) = 0;
   // Whether a resident of this slot can ever rest.
   virtual bool IsRestPlace(const Slot& slot) const = 0;
+  // Whether a resident that has parked in another slot, to which it has grown, had better rest, and
+  // wake in a rest place. Asked at each park.
+  virtual bool ShouldLeave(const Resident&, Slot&) const { return false; }
   // Where a test may hold the thread up.
   virtual void DelayPoint(const char*) {}
 

@@ -76,7 +76,7 @@ bool StackMover::CopyOut(Resident& resident) {
   if (used > kMostRestBytes) return Refuse(counts_.too_large);
   if (!MayRest(resident)) return Refuse(counts_.held);
 
-  switch (SurveyStack(context).movability) {
+  switch (SurveyStack(context.sp, *resident.home).movability) {
     case Movability::kMovable:
       break;
     case Movability::kForeignFrame:
@@ -144,6 +144,18 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   return true;
 }
 
+bool StackMover::ShouldLeave(const Resident& resident, Slot& slot) const {
+  // Twice what is used has to fit the smallest with room to spare, for some parks in a row: who
+  // grows again at once would pay more for it than the slot is worth.
+  constexpr size_t kSmall = 16 * 1024;
+  constexpr uint32_t kParks = 16;
+  if (!IsCopyClass(slot.size_class) || slot.size_class == RestingSizeClass()) return false;
+  slot.small_parks = UsedBytes(resident.context) <= kSmall ? slot.small_parks + 1 : 0;
+  if (slot.small_parks < kParks) return false;
+  slot.small_parks = 0;
+  return true;
+}
+
 bool StackMover::Begin(Resident& resident, Slot& slot) {
   resident.pinned = PinnedFor(slot);
   if (resident.pinned == nullptr) return false;
@@ -159,7 +171,7 @@ void StackMover::Drain() {
 }
 
 void StackMover::GiveBackUnused() {
-  for (Slot* slot = NewestSlot(SizeClass::kLarge); slot != nullptr; slot = slot->made_before) {
+  for (Slot* slot = NewestSlot(RestingSizeClass()); slot != nullptr; slot = slot->made_before) {
     Residence::Borrow(*slot, *this, [slot](const Resident& occupant) {
       const char* from = static_cast<const char*>(occupant.context.sp) - kKeptBytes;
       GiveBack(*slot, std::max<const char*>(from, slot->lo));
@@ -176,9 +188,9 @@ __attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) 
   const Context& context = resident.context;
   if (home == nullptr) return {};
   StackUse use;
-  use.mode = kMayMove && home->size_class == SizeClass::kLarge ? "copying"
-             : kHasGuardWord && !kHasPinnedStack               ? "segmented"
-                                                               : "fixed";
+  const bool moves =
+      kMayMove && (home->size_class == RestingSizeClass() || IsCopyClass(home->size_class));
+  use.mode = moves ? "copying" : kHasGuardWord && !kHasPinnedStack ? "segmented" : "fixed";
   use.limit = LimitOf(*home);
   use.used = std::min(UsedBytes(context), use.limit);
   if (resident.block != nullptr) use.rest = internal::BlockCache::BytesOf(use.used);

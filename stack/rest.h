@@ -85,9 +85,12 @@ class StackMover : public Mover {
   bool CopyOut(Resident& resident) override;
   bool CopyIn(Resident& resident, Slot& slot) override;
   bool Begin(Resident& resident, Slot& slot) override;
-  Slot* TakeSlot() override { return Acquire(slots_, SizeClass::kLarge); }
+  Slot* TakeSlot() override { return Acquire(slots_, RestingSizeClass()); }
   void GiveSlot(Slot& slot) override { Release(slots_, &slot); }
-  bool IsRestPlace(const Slot& slot) const override { return slot.size_class == SizeClass::kLarge; }
+  bool IsRestPlace(const Slot& slot) const override {
+    return slot.size_class == RestingSizeClass();
+  }
+  bool ShouldLeave(const Resident& resident, Slot& slot) const override;
 
   // Gives back the stacks of a resident that has ended: both to the next in this slot, if possible.
   void End(Resident& resident) {

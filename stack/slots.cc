@@ -31,8 +31,11 @@ constexpr size_t kGiB = 1024 * kMiB;
 constexpr size_t kMaxMargin = 256 * kKiB;
 constexpr size_t kMaxStackBytes = kGiB;
 
-// Room below the guard for callees that do not look at it.
-constexpr size_t Margin(size_t stack_bytes) { return std::min(stack_bytes / 4, kMaxMargin); }
+// Room below the guard for callees that do not look at it. Where the smallest stacks are for all
+// goroutines, half of it: 32 KiB do for nearly all of libc.
+constexpr size_t Margin(size_t stack_bytes, SizeClass size_class) {
+  return std::min(stack_bytes / (IsCopyClass(size_class) ? 2 : 4), kMaxMargin);
+}
 
 // 17 pages: wider than most frames that skip a guard, and an odd number (Shape).
 constexpr size_t kDenseGap = 68 * kKiB;
@@ -62,6 +65,10 @@ constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
 // mappings of their own.
 constexpr Shape kPinnedShape = Dense(256 * kKiB, 260 * kKiB);
 
+// On both sides, the other one being the next slot's.
+constexpr size_t kCopyGap = 260 * kKiB;
+constexpr Shape CopyShape(int doublings) { return Dense(64 * kKiB << doublings, kCopyGap); }
+
 constexpr std::array<Shape, kSizeClasses> kShapes = {
     Dense(64 * kKiB, kDenseGap),
     Dense(256 * kKiB, kDenseGap),
@@ -70,6 +77,21 @@ constexpr std::array<Shape, kSizeClasses> kShapes = {
     Dense(64 * kMiB, kDenseGap),
     kLargeShape,
     kPinnedShape,
+    CopyShape(0),
+    CopyShape(1),
+    CopyShape(2),
+    CopyShape(3),
+    CopyShape(4),
+    CopyShape(5),
+    CopyShape(6),
+    CopyShape(7),
+    CopyShape(8),
+    CopyShape(9),
+    CopyShape(10),
+    CopyShape(11),
+    CopyShape(12),
+    CopyShape(13),
+    CopyShape(14),
 };
 
 // Where a goroutine goes when there is no large slot: a quarter of it is the margin, and it cannot
@@ -80,6 +102,7 @@ constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_c
 
 std::atomic<size_t> max_stack{kMaxStackBytes};
 std::atomic<bool> poison_guards{false};
+std::atomic<int> stack_growth{-1};  // a Growth, once it is known
 
 // A mutex that knows whether this thread has it. Nobody changes threads with it in hand.
 class CentralLock {
@@ -166,8 +189,12 @@ struct Central {
 
   CentralLock lock;
   std::array<Class, kSizeClasses> classes = {
-      Class(kShapes[0]), Class(kShapes[1]), Class(kShapes[2]), Class(kShapes[3]),
-      Class(kShapes[4]), Class(kShapes[5]), Class(kShapes[6])};
+      Class(kShapes[0]),  Class(kShapes[1]),  Class(kShapes[2]),  Class(kShapes[3]),
+      Class(kShapes[4]),  Class(kShapes[5]),  Class(kShapes[6]),  Class(kShapes[7]),
+      Class(kShapes[8]),  Class(kShapes[9]),  Class(kShapes[10]), Class(kShapes[11]),
+      Class(kShapes[12]), Class(kShapes[13]), Class(kShapes[14]), Class(kShapes[15]),
+      Class(kShapes[16]), Class(kShapes[17]), Class(kShapes[18]), Class(kShapes[19]),
+      Class(kShapes[20]), Class(kShapes[21])};
   SlotCache* caches = nullptr;
 
   // Memory for descriptors: a piece of a mapping, as malloc may be anybody's.
@@ -402,7 +429,7 @@ size_t Central::TrimAgain(Class& c) {
 size_t TrimIdle(absl::Duration idle_for) {
   size_t trimmed = 0;
   for (Central::Class& c : central.classes) {
-    if (kMayMove && &c == &central.classes[Index(SizeClass::kLarge)]) continue;
+    if (kMayMove && &c == &central.classes[Index(RestingSizeClass())]) continue;
     trimmed += central.Trim(c, idle_for);
   }
   return trimmed;
@@ -410,7 +437,7 @@ size_t TrimIdle(absl::Duration idle_for) {
 
 size_t TrimIdleRestPlaces(absl::Duration idle_for) {
   if (!kMayMove) return 0;
-  Central::Class& c = central.classes[Index(SizeClass::kLarge)];
+  Central::Class& c = central.classes[Index(RestingSizeClass())];
   return central.Trim(c, idle_for) + central.TrimAgain(c);
 }
 
@@ -450,9 +477,40 @@ void* GuardFor(const Slot& slot) {
   return slot.hi - LimitOf(slot);
 }
 
+size_t RoomIn(SizeClass size_class) {
+  const size_t size = StackBytes(size_class);
+  return size - Margin(size, size_class);
+}
+
 size_t LimitOf(const Slot& slot) {
   const size_t size = slot.hi - slot.lo;
-  return kHasGuardWord ? std::min(size - Margin(size), MaxStack()) : size;
+  return kHasGuardWord ? std::min(size - Margin(size, slot.size_class), MaxStack()) : size;
+}
+
+Surroundings SurroundingsOf(const Slot& slot) {
+  const auto lo = reinterpret_cast<uintptr_t>(slot.lo);
+  const auto hi = reinterpret_cast<uintptr_t>(slot.hi);
+  if (slot.size_class == SizeClass::kLarge) {
+    // Wherever in its part the slot lies.
+    constexpr uint64_t kBelow = 5 * kGiB / 2;
+    return {hi - kBelow, 4 * kGiB - 1};
+  }
+  const size_t gap = kShapes[Index(slot.size_class)].pitch - kShapes[Index(slot.size_class)].size;
+  const size_t above = std::min(gap, internal::kEndGap);
+  return {lo - gap, hi - lo + gap + above - 1};
+}
+
+Growth StackGrowth() {
+  int growth = stack_growth.load(std::memory_order_relaxed);
+  if (growth < 0) {
+    SetStackGrowth(kMayMove && internal::AddressesAreLimited() ? Growth::kCopy : Growth::kInPlace);
+    growth = stack_growth.load(std::memory_order_relaxed);
+  }
+  return static_cast<Growth>(growth);
+}
+
+void SetStackGrowth(Growth growth) {
+  stack_growth.store(static_cast<int>(growth), std::memory_order_relaxed);
 }
 
 void PoisonGuards() { poison_guards.store(true, std::memory_order_relaxed); }

@@ -33,8 +33,38 @@ namespace weft::stack {
 // 16,384 of those at most, and none where the address space is limited.
 // kPinned is for pinned stacks: 256 KiB each, with a wide gap below, as nothing checks their
 // pointer.
-enum class SizeClass : uint8_t { k64KiB, k256KiB, k1MiB, k8MiB, k64MiB, kLarge, kPinned };
-inline constexpr size_t kSizeClasses = 7;
+// kFirstCopy to kLastCopy are for stacks that grow by being copied (Growth): 64 KiB, and each class
+// twice the size of the one before, up to 1 GiB. On both sides is a gap that is wider than a frame
+// can be, so that pointers that the compiler has offset by an index can be told from others.
+enum class SizeClass : uint8_t {
+  k64KiB,
+  k256KiB,
+  k1MiB,
+  k8MiB,
+  k64MiB,
+  kLarge,
+  kPinned,
+  kFirstCopy,
+  kLastCopy = kFirstCopy + 14,
+};
+inline constexpr size_t kSizeClasses = static_cast<size_t>(SizeClass::kLastCopy) + 1;
+
+constexpr bool IsCopyClass(SizeClass size_class) { return size_class >= SizeClass::kFirstCopy; }
+
+// How stacks grow that may rest and move.
+enum class Growth : uint8_t {
+  kInPlace,  // in slots of kLarge
+  kCopy,     // to a slot of twice the size, where address space or commit is limited
+};
+// kCopy from the start where RLIMIT_AS is set, or vm.overcommit_memory is 2; else kInPlace. To be
+// set before any slot is used. Where stacks do not move it means nothing.
+Growth StackGrowth();
+void SetStackGrowth(Growth growth);
+
+// What such a stack begins with.
+inline SizeClass RestingSizeClass() {
+  return StackGrowth() == Growth::kCopy ? SizeClass::kFirstCopy : SizeClass::kLarge;
+}
 
 // What a goroutine gets that asked for nothing: kLarge in mode `copying`, else k256KiB.
 constexpr SizeClass DefaultSizeClass() {
@@ -47,6 +77,8 @@ SizeClass SizeClassFor(size_t bytes);
 
 // Bytes of machine stack that a slot of the class has.
 size_t StackBytes(SizeClass size_class);
+
+struct Segment;
 
 struct alignas(64) Slot {
   // Constant once the slot is made. The stack is [lo, hi). Accesses just outside of it fault.
@@ -76,6 +108,15 @@ struct alignas(64) Slot {
 
   // The one of its class that was made before it.
   Slot* made_before = nullptr;
+
+  // The segment that this is (segment.h), null for all other slots.
+  Segment* segment = nullptr;
+
+  // For grow.cc: at how many checks it need not ask again whether the stack may move.
+  size_t checks_to_skip = 0;
+
+  // At how many parks in a row its stack has been small, for whoever has made the owner word RUN.
+  uint32_t small_parks = 0;
 
   // For slots.cc, under its lock. A free slot may be in use by somebody whose home it is.
   Slot* newer = nullptr;
@@ -188,8 +229,17 @@ inline void MakeContext(Context& context, const Slot& slot, const Slot* pinned, 
               pinned == nullptr ? nullptr : pinned->hi, GuardFor(slot), entry, arg);
 }
 
-// How large a stack on this slot can get: what an overflow is reported with.
+// How large a stack on this slot can get before it has to move, or has reached MaxStack().
 size_t LimitOf(const Slot& slot);
+// The same for any slot of the class, before it reaches MaxStack().
+size_t RoomIn(SizeClass size_class);
+
+// The addresses from lo to lo + size, in which nothing but the slot lies.
+struct Surroundings {
+  uintptr_t lo;
+  uint64_t size;
+};
+Surroundings SurroundingsOf(const Slot& slot);
 
 struct Stats {
   struct Class {

@@ -17,6 +17,11 @@
 
 namespace weft::stack {
 
+#if WEFT_HAS_GUARD_WORD
+// In __morestack, where a function that was called on a segment returns to.
+extern "C" __attribute__((visibility("hidden"))) const char weft_segment_return[];
+#endif
+
 using internal::Writer;
 
 namespace {
@@ -130,7 +135,17 @@ class Frames {
   std::array<uintptr_t, kEnd> outer_;
 };
 
-void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, Frames& frames) {
+// A frame from which the chain goes on in another stack: the function was called on a segment.
+bool IsSegmentBoundary(uintptr_t return_address) {
+#if WEFT_HAS_GUARD_WORD
+  return return_address == reinterpret_cast<uintptr_t>(weft_segment_return);
+#else
+  static_cast<void>(return_address);
+  return false;
+#endif
+}
+
+void Walk(const MachineState& from, uintptr_t caller_pc, Bounds bounds, Frames& frames) {
   frames.Add(from.pc);
   if (caller_pc != 0) frames.Add(caller_pc);
   uintptr_t fp = from.fp;
@@ -138,6 +153,14 @@ void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, F
   while (ReadFrame(fp, bounds, frame) && IsInModule(frame.return_address)) {
     // The base of a made context: where it begins is no function of anybody's.
     if (frame.caller_fp == 0 && bounds.readable) break;
+    if (IsSegmentBoundary(frame.return_address)) {
+      const Slot* outer = FindSlot(reinterpret_cast<const void*>(frame.caller_fp));
+      if (outer == nullptr) break;
+      bounds = {reinterpret_cast<uintptr_t>(outer->lo), reinterpret_cast<uintptr_t>(outer->hi),
+                true};
+      fp = frame.caller_fp;
+      continue;
+    }
     frames.Add(frame.return_address);
     // Frames lie ever higher; anything else is no frame pointer.
     if (frame.caller_fp <= fp) break;

@@ -28,8 +28,6 @@ struct Chunk {
 namespace {
 
 constexpr size_t kPage = 4096;
-// Closes a chunk at its high end, where the kernel may put another mapping right beside it.
-constexpr size_t kEndGap = 16 * kPage;
 constexpr size_t kMaxChunks = 4096;
 constexpr size_t kFirstChunkUnits = 32;
 constexpr size_t kMaxChunkUnits = 4096;
@@ -205,6 +203,11 @@ Slot* FindOwner(const void* address) {
     return chunk.owners[(wanted - chunk.lo) / chunk.pitch].load(std::memory_order_acquire);
   }
   return nullptr;
+}
+
+bool AddressesAreLimited() {
+  size_t address_space = 0;
+  return Limited(address_space) || TheSystem().strict_commit;
 }
 
 ArenaTotals GetArenaTotals() { return totals; }

@@ -82,6 +82,13 @@ struct ArenaTotals {
 };
 ArenaTotals GetArenaTotals();
 
+// Closes a chunk at its high end: the least gap above a piece.
+inline constexpr size_t kEndGap = 64 * 1024;
+
+// Whether addresses or the memory that they promise are limited, so that a reservation should be
+// small.
+bool AddressesAreLimited();
+
 // Why the latest Make() failed, in words for the program's user; "" if none has.
 const char* WhyNot();
 

@@ -269,10 +269,8 @@ ProcessResult RunProgram(const std::string& name, int procs) {
 
 TEST_P(StackConformance, ST07_EndlessRecursionIsReported) {
   const ProcessResult r = RunProgram("overflow", GetParam());
-  // Where stacks do not grow it is the slot's size, in part kept for code that does not look.
-  const char* const limit = stack::kHasPinnedStack ? "1474560"
-                            : stack::kHasGuardWord ? "196608"
-                                                   : "262144";
+  // Where stacks do not grow it is the slot's size.
+  const char* const limit = stack::kHasGuardWord ? "1474560" : "262144";
   EXPECT_THAT(
       r.err, StartsWith(absl::StrCat("runtime: goroutine stack exceeds ", limit, "-byte limit\n")));
   EXPECT_THAT(r.err, HasSubstr("runtime: sp="));

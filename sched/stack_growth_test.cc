@@ -1,0 +1,172 @@
+// Goroutines whose stacks begin at 64 KiB, grow by being copied, and get small again.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <stdexcept>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "chan/chan.h"
+#include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
+#include "sched/testing.h"
+#include "stack/grow.h"
+#include "stack/mode.h"
+#include "stack/slots.h"
+#include "tests/rounds.h"
+
+namespace weft {
+namespace {
+
+using testing::Rounds;
+
+// Before any goroutine has a stack.
+[[maybe_unused]] const bool copying = [] {
+  stack::SetStackGrowth(stack::Growth::kCopy);
+  return true;
+}();
+
+// Whether nearly every stack stays where it is.
+bool Strict() {
+  const char* const debug = std::getenv("WEFTDEBUG");
+  return debug != nullptr && absl::StrContains(debug, "stackmove=strict");
+}
+
+volatile int64_t zero = 0;
+
+__attribute__((noinline)) int64_t Deep(int64_t n) {
+  volatile int64_t mine = n;
+  const int64_t below = n == 0 ? 0 : Deep(n - 1);
+  return below + mine + zero;
+}
+int64_t SumTo(int64_t n) { return n * (n + 1) / 2; }
+
+size_t LargerSlotsInUse() {
+  size_t slots = 0;
+  const stack::Stats stats = stack::GetStats();
+  for (auto c = static_cast<size_t>(stack::SizeClass::kFirstCopy) + 1; c < stack::kSizeClasses;
+       ++c) {
+    slots += stats.classes[c].in_use;
+  }
+  return slots;
+}
+
+// Whether it slept with frames on its stack.
+__attribute__((noinline)) int64_t DeepAndYield(int64_t n) {
+  volatile int64_t mine = n;
+  if (n % 512 == 0) Yield();
+  const int64_t below = n == 0 ? 0 : DeepAndYield(n - 1);
+  return below + mine + zero;
+}
+
+TEST(StackGrowthTest, GoroutinesGrowWhileOthersWakeThem) {
+  testing::ForEachMaxProcs([] {
+    const uint64_t before = stack::GetGrowStats().growths;
+    testing::RunOnGoroutine([] {
+      const int goroutines = Rounds(300, 60);
+      Chan<int64_t> work(0);
+      Chan<bool> results(0);
+      for (int i = 0; i < goroutines; ++i) {
+        Go([work, results] {
+          for (int64_t depth : work) {
+            const bool right =
+                Deep(depth) == SumTo(depth) && DeepAndYield(depth / 4) == SumTo(depth / 4);
+            results.Send(right);
+          }
+        });
+      }
+      Go([work, goroutines]() mutable {
+        uint32_t random = 1;
+        for (int i = 0; i < 3 * goroutines; ++i) {
+          random = random * 1664525 + 1013904223;
+          work.Send(random >> 20);
+        }
+        work.Close();
+      });
+      for (int i = 0; i < 3 * goroutines; ++i) EXPECT_TRUE(*results.Recv());
+    });
+    // Else on segments.
+    if (stack::kMayMove && !Strict()) EXPECT_GT(stack::GetGrowStats().growths, before);
+  });
+}
+
+TEST(StackGrowthTest, AStackThatStaysSmallGivesItsLargeSlotBack) {
+  if (!stack::kMayMove || Strict()) GTEST_SKIP() << "stacks do not move in this build";
+  testing::RunOnGoroutine([] {
+    Chan<int> gate(0);
+    Chan<bool> grown(0);
+    constexpr int kGoroutines = 20;
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([gate, grown] {
+        grown.Send(Deep(10'000) == SumTo(10'000));
+        while (gate.Recv().has_value()) {
+        }
+      });
+    }
+    for (int i = 0; i < kGoroutines; ++i) EXPECT_TRUE(*grown.Recv());
+    EXPECT_TRUE(testing::Eventually([&] {
+      for (int i = 0; i < 100; ++i) gate.Send(i);
+      return LargerSlotsInUse() == 0;
+    }));
+    gate.Close();
+  });
+}
+
+int CompareAndWait(const void* a, const void* b) {
+  Yield();
+  const int x = *static_cast<const int*>(a);
+  const int y = *static_cast<const int*>(b);
+  return static_cast<int>(Deep(500) - SumTo(500)) + (x < y ? -1 : x > y ? 1 : 0);
+}
+
+TEST(StackGrowthTest, CallbacksOfForeignCodeGrowAndPark) {
+  testing::ForEachMaxProcs([] {
+    testing::RunOnGoroutine([] {
+      WaitGroup all;
+      std::vector<char> sorted(10);
+      for (char& one : sorted) {
+        all.Add(1);
+        Go([&] {
+          std::vector<int> values;
+          for (int i = 0; i < 100; ++i) values.push_back(i * 37 % 101);
+          std::qsort(values.data(), values.size(), sizeof(int), CompareAndWait);
+          one = 1;
+          for (size_t i = 1; i < values.size(); ++i) {
+            if (values[i - 1] >= values[i]) one = 0;
+          }
+          all.Done();
+        });
+      }
+      all.Wait();
+      for (const char one : sorted) EXPECT_EQ(one, 1);
+    });
+  });
+}
+
+__attribute__((noinline)) int64_t ThrowBelow(int64_t n) {
+  volatile int64_t mine = n;
+  if (n == 0) throw std::runtime_error("thrown");
+  return ThrowBelow(n - 1) + mine;
+}
+
+TEST(StackGrowthTest, StacksGrowInHandlersToo) {
+  testing::ForEachMaxProcs([] {
+    testing::RunOnGoroutine([] {
+      for (int i = 0; i < 20; ++i) {
+        int64_t sum = 0;
+        try {
+          ThrowBelow(300);
+        } catch (const std::runtime_error&) {
+          Yield();
+          sum = DeepAndYield(5'000);
+        }
+        EXPECT_EQ(sum, SumTo(5'000));
+        EXPECT_EQ(Deep(2'000), SumTo(2'000));
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace weft

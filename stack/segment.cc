@@ -1,0 +1,144 @@
+#include "stack/segment.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+
+#include "stack/morestack_layout.h"
+
+namespace weft::stack {
+
+#if WEFT_HAS_GUARD_WORD
+
+static_assert(offsetof(Segment, outer_lo) == WEFT_SEGMENT_OUTER_LO);
+static_assert(offsetof(Segment, outer_hi) == WEFT_SEGMENT_OUTER_HI);
+static_assert(offsetof(Segment, outer_guard) == WEFT_SEGMENT_OUTER_GUARD);
+static_assert(offsetof(Segment, next) == WEFT_SEGMENT_NEXT);
+
+extern "C" {
+// Where __morestack puts those that are left, by compare-exchange. They are taken all at once, so
+// that nobody depends on the second while the first comes and goes.
+extern __attribute__((visibility("hidden"))) std::atomic<Segment*> weft_free_segments;
+}
+
+namespace {
+
+constexpr std::array kClasses = {SizeClass::k64KiB, SizeClass::k256KiB, SizeClass::k1MiB,
+                                 SizeClass::k8MiB, SizeClass::k64MiB};
+// The alignment that arguments on the stack may count on, as it was where they came from.
+constexpr uintptr_t kPage = 4096;
+
+std::atomic<uint64_t> links{0};
+std::atomic<size_t> made{0};
+
+class Pool {
+ public:
+  void Prepare() {
+    std::lock_guard<std::mutex> hold(lock_);
+    if (cache_ == nullptr) cache_ = new SlotCache;
+  }
+
+  Segment* Take(size_t index) {
+    // Acquire() would want the lock that the interrupted code has.
+    if (InSlots()) return nullptr;
+    std::lock_guard<std::mutex> hold(lock_);
+    // Acquire: with __morestack's exchange.
+    Segment* left = weft_free_segments.exchange(nullptr, std::memory_order_acquire);
+    while (left != nullptr) {
+      Segment* next = left->next;
+      Segment*& list = free_[ClassIndex(*left)];
+      left->next = list;
+      list = left;
+      left = next;
+    }
+    if (Segment* segment = free_[index]; segment != nullptr) {
+      free_[index] = segment->next;
+      return segment;
+    }
+    return Make(index);
+  }
+
+ private:
+  static size_t ClassIndex(const Segment& segment) {
+    return static_cast<size_t>(
+        std::find(kClasses.begin(), kClasses.end(), segment.slot->size_class) - kClasses.begin());
+  }
+  Segment* Make(size_t index) {
+    Slot* slot = Acquire(*cache_, kClasses[index]);
+    if (slot == nullptr) return nullptr;
+    made.fetch_add(1, std::memory_order_relaxed);
+    auto* segment = reinterpret_cast<Segment*>(slot->hi) - 1;
+    segment->slot = slot;
+    return segment;
+  }
+
+  std::mutex lock_;
+  SlotCache* cache_ = nullptr;
+  std::array<Segment*, kClasses.size()> free_ = {};
+};
+constinit Pool pool;
+
+}  // namespace
+
+void PrepareSegments() { pool.Prepare(); }
+
+uintptr_t LinkSegment(const StackCheck& check, const char** reason) {
+  *reason = nullptr;
+  Context& context = *check.context;
+  if (check.arguments == nullptr) return StackAnswer::kLimit;
+
+  const auto size = static_cast<size_t>(static_cast<char*>(context.stack_hi) -
+                                        static_cast<char*>(context.stack_lo));
+  const Slot* current = FindSlot(context.stack_lo);
+  const bool linked = current != nullptr && current->segment != nullptr;
+  const size_t outer = size + (linked ? current->segment->outer_bytes : 0);
+  const size_t needed = check.wanted + check.argument_bytes + sizeof(Segment) + 2 * kPage;
+  if (check.wanted > MaxStack() || outer + needed > MaxStack()) return StackAnswer::kLimit;
+  size_t index = 0;
+  while (index < kClasses.size() &&
+         (RoomIn(kClasses[index]) < needed ||
+          (StackBytes(kClasses[index]) < outer && index + 1 < kClasses.size()))) {
+    ++index;
+  }
+  Segment* segment = index < kClasses.size() ? pool.Take(index) : nullptr;
+  if (segment == nullptr) {
+    *reason = InSlots() ? "stacks are being made" : WhyNoSlot();
+    return StackAnswer::kLimit;
+  }
+  segment->outer_lo = context.stack_lo;
+  segment->outer_hi = context.stack_hi;
+  segment->outer_guard = context.guard;
+  segment->outer_bytes = outer;
+
+  const auto from = reinterpret_cast<uintptr_t>(check.arguments);
+  const uintptr_t top = reinterpret_cast<uintptr_t>(segment) - check.argument_bytes;
+  const uintptr_t to = top - (top - from) % kPage;
+  std::memcpy(reinterpret_cast<void*>(to), check.arguments, check.argument_bytes);
+
+  Slot& slot = *segment->slot;
+  slot.segment = segment;
+  context.stack_lo = slot.lo;
+  context.stack_hi = slot.hi;
+  context.guard = slot.hi - LimitOf(slot);
+  *check.segment = segment;
+  links.fetch_add(1, std::memory_order_relaxed);
+  return to;
+}
+
+SegmentStats GetSegmentStats() {
+  return {.links = links.load(std::memory_order_relaxed),
+          .made = made.load(std::memory_order_relaxed)};
+}
+
+#else
+
+// Nobody asks.
+void PrepareSegments() {}
+uintptr_t LinkSegment(const StackCheck&, const char**) { return StackAnswer::kLimit; }
+SegmentStats GetSegmentStats() { return {}; }
+
+#endif
+
+}  // namespace weft::stack
