@@ -1,5 +1,6 @@
 // No goroutine stalls the others, whatever C or C++ code it runs, with one P. The bounds are wide,
-// for machines that do other things as well; :stall_benchmark prints the figures.
+// for machines that do other things as well; :stall_benchmark prints the figures. (SystemCalls
+// among the hogs is SC-12.)
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -41,6 +42,31 @@ INSTANTIATE_TEST_SUITE_P(Hogs, StallTest, ::testing::ValuesIn(AllHogs()),
                          [](const ::testing::TestParamInfo<Hog>& info) {
                            return std::string(info.param.name);
                          });
+
+__attribute__((noinline)) bool IsTurn(const std::atomic<int>& turn, int mine) {
+  return turn.load(std::memory_order_acquire) == mine;
+}
+
+// SC-08: goroutines that spin until it is their turn, with fewer Ps than there are of them.
+TEST(PreemptionTest, SC08_SpinningGoroutinesTakeTurns) {
+  for (const int procs : {1, 2}) {
+    SetMaxProcs(procs);
+    constexpr int kGoroutines = 3;
+    std::atomic<int> turn{0};
+    std::atomic<int> left{kGoroutines};
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go([&, i] {
+        for (int round = 0; round < 5; ++round) {
+          while (!IsTurn(turn, round * kGoroutines + i)) {
+          }
+          turn.fetch_add(1, std::memory_order_release);
+        }
+        left.fetch_sub(1);
+      });
+    }
+    ASSERT_TRUE(Eventually([&] { return left.load() == 0; }, absl::Seconds(60)));
+  }
+}
 
 // A thousand goroutines block their threads at once, without saying so, and then come back.
 TEST(ManyBlockedTest, OthersRunAndNoThreadIsLeftOver) {
