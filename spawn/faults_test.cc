@@ -48,8 +48,7 @@ constexpr int kStarts = 1000;
 #endif
 constexpr uid_t kNobody = 65534;
 
-// The mappings of this process, to see that no stack is left; the kept ones are not counted, of
-// which there is one here.
+// How many mappings this process has, to see that no stacks are left. (Some are kept.)
 int Mappings() {
   FILE* const maps = fopen("/proc/self/maps", "re");
   int lines = 0;

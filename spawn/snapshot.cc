@@ -7,15 +7,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -33,39 +34,14 @@ absl::Status SystemError(int error, absl::string_view what) {
                       absl::StrCat("snapshot: ", what, ": ", internal::ErrnoText(error)));
 }
 
-// What the child's only signal handler looks at.
-struct Watch {
-  pid_t parent;
-  timespec end;  // of the time that it has; tv_sec 0: none
-  std::atomic<bool>* late;
-  const char* unfinished;  // a file to be removed, or null
-};
-Watch watch;
-
-bool IsPast(const timespec& time) {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec > time.tv_sec || (now.tv_sec == time.tv_sec && now.tv_nsec >= time.tv_nsec);
-}
-
-// Ten times a second. (PR_SET_PDEATHSIG would come when the thread that forked ends, which it does
-// at once.)
-void LookAround(int) {
-  const bool late = watch.end.tv_sec != 0 && IsPast(watch.end);
-  if (!late && getppid() == watch.parent) return;
-  // Relaxed: the parent reads it when we are gone.
-  if (late) watch.late->store(true, std::memory_order_relaxed);
-  if (watch.unfinished != nullptr) unlink(watch.unfinished);
-  _exit(1);
-}
-
-void StartLookingAround() {
-  struct sigaction action = {};
-  action.sa_handler = LookAround;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGALRM, &action, nullptr);
-  const itimerval often = {{0, 100'000}, {0, 100'000}};
-  setitimer(ITIMER_REAL, &often, nullptr);
+// The alarm's default action ends the process: no handler has to find its turn.
+void StartTimeout(absl::Duration timeout) {
+  signal(SIGALRM, SIG_DFL);
+  if (timeout == absl::InfiniteDuration()) return;
+  itimerval once = {};
+  // Zero would be never.
+  once.it_value = absl::ToTimeval(std::max(timeout, absl::Microseconds(1)));
+  setitimer(ITIMER_REAL, &once, nullptr);
 }
 
 void ResetHandlers() {
@@ -110,7 +86,6 @@ void BecomeModest(const SnapshotOptions& options) {
 struct SnapshotWriter::Shared {
   std::atomic<uint64_t> progress{0};
   std::atomic<uint64_t> bytes{0};
-  std::atomic<bool> late{false};
   // The outcome, complete when `done` is set. Read when the child is gone.
   bool done = false;
   int code = 0;
@@ -159,6 +134,7 @@ struct Snapshot::State {
   using Shared = SnapshotWriter::Shared;
 
   ~State() {
+    if (runner.joinable()) runner.join();
     if (pidfd >= 0) close(pidfd);
     if (file >= 0) close(file);
     if (!unfinished.empty()) unlink(unfinished.c_str());
@@ -176,7 +152,10 @@ struct Snapshot::State {
   std::string unfinished;  // what it is called meanwhile
   pid_t pid = -1;
   int pidfd = -1;
+  bool limited = false;  // in time
   bool waited = false;
+  // It has forked, and waits for the child's end.
+  std::thread runner;
 };
 
 absl::Status Snapshot::State::FinishFile() {
@@ -194,14 +173,9 @@ absl::Status Snapshot::State::FinishFile() {
 void Snapshot::State::RunChild(Function write, const SnapshotOptions& options, const sigset_t& mask,
                                pid_t parent) {
   ResetHandlers();
-  watch = {parent, {0, 0}, &shared->late, unfinished.empty() ? nullptr : unfinished.c_str()};
-  if (options.timeout != absl::InfiniteDuration()) {
-    clock_gettime(CLOCK_MONOTONIC, &watch.end);
-    const timespec more = absl::ToTimespec(options.timeout);
-    watch.end.tv_sec += more.tv_sec + (watch.end.tv_nsec + more.tv_nsec) / 1'000'000'000;
-    watch.end.tv_nsec = (watch.end.tv_nsec + more.tv_nsec) % 1'000'000'000;
-  }
-  StartLookingAround();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);
+  StartTimeout(options.timeout);
   sigset_t unblocked = mask;
   sigdelset(&unblocked, SIGALRM);
   pthread_sigmask(SIG_SETMASK, &unblocked, nullptr);
@@ -257,22 +231,32 @@ absl::StatusOr<Snapshot> Snapshot::Start(std::unique_ptr<State> state, Function 
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return SystemError(errno, "mmap");
   state->shared = new (memory) State::Shared;
+  state->limited = options.timeout != absl::InfiniteDuration();
   const pid_t parent = getpid();
-  int error = 0;
-  // On a thread of its own, which is what the child consists of: a plain one, where the caller may
-  // be a goroutine, whose runtime does not come along.
-  std::thread thread([&] {
-    sigset_t all;
-    sigset_t mask;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &mask);
-    state->pid = fork();
-    if (state->pid == 0) state->RunChild(write, options, mask, parent);
-    error = errno;
-    pthread_sigmask(SIG_SETMASK, &mask, nullptr);
-  });
-  thread.join();
-  if (state->pid < 0) return SystemError(error, "fork");
+  // A thread of its own forks, so that the child consists of a plain one, where the caller may be a
+  // goroutine, whose runtime does not come along. It stays while the child lives: the signal of the
+  // parent's death would come at its end.
+  std::promise<int64_t> forked;
+  std::future<int64_t> result = forked.get_future();
+  State* const child = state.get();
+  state->runner =
+      std::thread([child, parent, write, &options, forked = std::move(forked)]() mutable {
+        sigset_t all;
+        sigset_t mask;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &mask);
+        const pid_t pid = fork();
+        if (pid == 0) child->RunChild(write, options, mask, parent);
+        forked.set_value(pid < 0 ? -errno : pid);
+        // Nothing of the caller's is used from here on.
+        siginfo_t info;
+        while (pid > 0 && waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 &&
+               errno == EINTR) {
+        }
+      });
+  const int64_t pid = result.get();
+  if (pid < 0) return SystemError(static_cast<int>(-pid), "fork");
+  state->pid = static_cast<pid_t>(pid);
   state->pidfd = static_cast<int>(syscall(SYS_pidfd_open, state->pid, 0));
   return Snapshot(std::move(state));
 }
@@ -294,6 +278,7 @@ void Snapshot::Cancel() {
 absl::Status Snapshot::Wait() {
   if (state_->waited) return absl::FailedPreconditionError("snapshot: waited for already");
   state_->waited = true;
+  state_->runner.join();
   int status = 0;
   while (waitpid(state_->pid, &status, 0) < 0) {
     if (errno != EINTR) return SystemError(errno, "waitpid");
@@ -304,7 +289,7 @@ absl::Status Snapshot::Wait() {
     if (code == absl::StatusCode::kOk) state_->unfinished.clear();
     return absl::Status(code, absl::string_view(shared.message, shared.message_size));
   }
-  if (shared.late.load(std::memory_order_relaxed)) {
+  if (state_->limited && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
     return absl::DeadlineExceededError("snapshot: took too long");
   }
   return absl::AbortedError(WIFSIGNALED(status)

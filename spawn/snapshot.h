@@ -23,8 +23,8 @@
 //
 // What is seen to: the function runs on the stack of a plain thread, whatever called; the child has
 // no signal handlers, no open descriptors but where it writes and its standard error, a low
-// priority, and is the first to go when memory runs out. It ends when its time is over, and within
-// a second of its parent's end.
+// priority, and is the first to go when memory runs out. It ends when its time is over, and with
+// its parent, which then leaves an unfinished file behind. A thread of the parent's waits for it.
 //
 // This target depends on Abseil only.
 #ifndef WEFT_SPAWN_SNAPSHOT_H_

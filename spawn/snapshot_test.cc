@@ -208,7 +208,7 @@ TEST(SnapshotTest, AFailureLeavesTheOldFile) {
 
   snapshot = Snapshot::ToFile(path,
                               [](SnapshotWriter&) -> absl::Status {
-                                for (;;) continue;
+                                for (volatile int spins = 0;;) spins = spins + 1;
                               },
                               {.timeout = absl::Milliseconds(50)});
   ASSERT_TRUE(snapshot.ok());
