@@ -191,7 +191,8 @@ __attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) 
   const bool moves =
       kMayMove && (home->size_class == RestingSizeClass() || IsCopyClass(home->size_class));
   use.mode = moves ? "copying" : kHasGuardWord && !kHasPinnedStack ? "segmented" : "fixed";
-  use.limit = LimitOf(*home);
+  // One that is copied may go to a larger slot.
+  use.limit = IsCopyClass(home->size_class) ? MaxStack() : LimitOf(*home);
   use.used = std::min(UsedBytes(context), use.limit);
   if (resident.block != nullptr) use.rest = internal::BlockCache::BytesOf(use.used);
   // A free slot's pinned stack has nothing on it.
