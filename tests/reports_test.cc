@@ -300,7 +300,7 @@ TEST(ConfigurationTest, BadValuesAreOneClearLine) {
   EXPECT_EQ(r.exit_status, 2);
   EXPECT_EQ(r.err,
             "WEFTDEBUG: nosuch=1: no such setting in this program, which has: stackrest, "
-            "stackmove, stackpoison\n");
+            "stackgrow, stackmove, stackpoison\n");
 }
 
 }  // namespace
