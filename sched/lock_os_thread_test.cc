@@ -1,12 +1,15 @@
 // LockOSThread, and the threads that come and go with it (LK-01 to LK-08, SC-03, SC-26, SC-27,
 // DL-03, DL-10).
+#include <dirent.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -166,6 +169,62 @@ TEST(LockOSThreadTest, LK05_AThreadEndsWithTheGoroutineThatIsLockedToIt) {
       EXPECT_TRUE(Eventually([&] { return !ThreadExists(thread.load()); }));
     }
   });
+}
+
+std::atomic<int> signals_handled{0};
+
+// Keeps an array where it can only be with a pinned stack, in builds that have those.
+void HandleWithArray(int signal) {
+  volatile char bytes[300];
+  for (volatile char& byte : bytes) byte = static_cast<char>(signal);
+  signals_handled.fetch_add(bytes[7] == signal ? 1 : 0, std::memory_order_relaxed);
+}
+
+// Sends a signal to all threads but its own, again and again.
+class SignalStorm {
+ public:
+  explicit SignalStorm(int signal) {
+    thread_ = std::thread([this, signal] {
+      const pid_t own = ThreadId();
+      while (!stop_.load()) {
+        DIR* const tasks = opendir("/proc/self/task");
+        while (const dirent* task = readdir(tasks)) {
+          const pid_t tid = std::atoi(task->d_name);
+          if (tid != 0 && tid != own) syscall(SYS_tgkill, getpid(), tid, signal);
+        }
+        closedir(tasks);
+      }
+    });
+  }
+  ~SignalStorm() {
+    stop_.store(true);
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+// A signal finds no thread of the runtime's that is not yet, or no longer, fit to handle it.
+TEST(LockOSThreadTest, SignalsMeetThreadsThatBeginAndEnd) {
+  struct sigaction action{};
+  action.sa_handler = HandleWithArray;
+  action.sa_flags = SA_RESTART;
+  struct sigaction previous;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &previous), 0);
+  {
+    SignalStorm storm(SIGUSR1);
+    for (int i = 0; i < Rounds(400, 40) || signals_handled.load() == 0; ++i) {
+      std::atomic<pid_t> thread{0};
+      Go([&] {
+        LockOSThread();
+        thread.store(ThreadId());
+      });
+      ASSERT_TRUE(Eventually([&] { return thread.load() != 0 && !ThreadExists(thread.load()); }));
+    }
+  }
+  sigaction(SIGUSR1, &previous, nullptr);
 }
 
 // SC-26: a P never goes to a thread that is about to end, however often the world is stopped.

@@ -1,7 +1,6 @@
 #include "sched/sysmon.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "sched/internal/futex.h"
 #include "sched/internal/lock.h"
+#include "sched/internal/signal_mask.h"
 
 namespace weft {
 namespace {
@@ -48,20 +48,19 @@ class Monitor {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    // Signals are for the program's own threads.
-    sigset_t all;
-    sigset_t old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    pthread_t thread;
-    const int error = pthread_create(
-        &thread, &attr,
-        [](void* self) -> void* {
-          static_cast<Monitor*>(self)->Loop();
-          return nullptr;
-        },
-        this);
-    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    int error = 0;
+    {
+      // Signals are for the program's own threads.
+      internal::AllSignalsBlocked blocked;
+      pthread_t thread;
+      error = pthread_create(
+          &thread, &attr,
+          [](void* self) -> void* {
+            static_cast<Monitor*>(self)->Loop();
+            return nullptr;
+          },
+          this);
+    }
     pthread_attr_destroy(&attr);
     if (error != 0) {
       std::fprintf(stderr, "weft: cannot create the monitor thread: error %d\n", error);

@@ -26,6 +26,7 @@
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/runtime.h"
+#include "sched/internal/signal_mask.h"
 #include "stack/morestack.h"
 
 namespace weft::internal {
@@ -115,12 +116,12 @@ bool AwaitPUntil(M* m, Instant deadline) {
 void* ThreadMain(void* arg) {
   M* m = static_cast<M*>(arg);
   prctl(PR_SET_NAME, "weft-m");
-  // Not that of whoever made this thread: the monitor blocks all signals, and goroutines must not
-  // find theirs blocked at random, nor hand that on to their children.
-  pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
   EnterM(m);
+  // The program's: goroutines must not find signals blocked, nor hand that on to their children.
+  pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
   AwaitP(m);
   RunScheduler(m);
+  BlockAllSignals();
   LeaveM(m);
   return nullptr;
 }
@@ -131,8 +132,12 @@ bool MakeThread(M* m) {
   pthread_attr_init(&attr);
   pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attr, kSchedulerStackBytes);
-  pthread_t thread;
-  const int error = pthread_create(&thread, &attr, ThreadMain, m);
+  int error = 0;
+  {
+    AllSignalsBlocked blocked;
+    pthread_t thread;
+    error = pthread_create(&thread, &attr, ThreadMain, m);
+  }
   pthread_attr_destroy(&attr);
   if (error == 0) return true;
   LockGuard guard(sched.lock);
