@@ -164,12 +164,12 @@ void Run(benchmark::State& state, int64_t fibers, size_t frames, RestPolicy poli
 
 // Two that share one slot: each switch copies one out and one in. The argument is the number of
 // frames that they have, beside two; bytes says what that makes.
-void BM_Rest(benchmark::State& state) {
+[[maybe_unused]] void BM_Rest(benchmark::State& state) {
   Run(state, 2, static_cast<size_t>(state.range(0)), RestPolicy::kAsNeeded, 1);
 }
 
 // The same, and each wakes in the other's slot, so that its pointers are shifted.
-void BM_Move(benchmark::State& state) {
+[[maybe_unused]] void BM_Move(benchmark::State& state) {
   Run(state, 2, static_cast<size_t>(state.range(0)), RestPolicy::kAlways, 2);
 }
 
