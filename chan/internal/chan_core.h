@@ -147,8 +147,8 @@ struct ElementOps {
   void (*relocate)(void* to, void* from);
   // Null: nothing to do.
   void (*destroy)(void* element);
-  // Called instead of the end of the channel when the last handle is gone: where the core is part of
-  // something larger (timer.cc, context.cc). Null: the core is all there is.
+  // Called instead of the end of the channel when the last handle is gone: where the core is part
+  // of something larger (timer.cc, context.cc). Null: the core is all there is.
   void (*last_handle_gone)(ChanCore* core) = nullptr;
   // Its buffer is not for users to see: len() and cap() are 0.
   bool hides_buffer = false;
