@@ -141,13 +141,14 @@ P::P(int i) : id(i), stacks(slots) {}
 
 void GiveStack(P* p, G* g) {
   stack::Resident& s = g->stack;
-  s.home = stack::Acquire(p->slots, g->stack_class);
-  if (s.home == nullptr) [[unlikely]]
+  stack::Slot* const home = stack::Acquire(p->slots, g->stack_class);
+  if (home == nullptr) [[unlikely]]
     NoStack();
-  s.pinned = stack::AcquirePinned(p->slots);
+  s.SetPinned(stack::AcquirePinned(p->slots));
   if (stack::kHasPinnedStack && s.pinned == nullptr) [[unlikely]]
     NoStack();
-  stack::MakeContext(s.context, *s.home, s.pinned, GoroutineEntry, &s);
+  stack::MakeContext(s.context, *home, s.pinned, GoroutineEntry, &s);
+  s.SetHome(home);
 }
 
 bool CannotRun(P*, G* g, stack::Residence::Entry entry) {
@@ -167,8 +168,8 @@ void ReturnStacks(P* p, G* g) {
   } else {
     stack::Release(p->slots, s.home);
     stack::ReleasePinned(p->slots, s.pinned);
-    s.home = nullptr;
-    s.pinned = nullptr;
+    s.SetHome(nullptr);
+    s.SetPinned(nullptr);
   }
 }
 

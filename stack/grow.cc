@@ -200,7 +200,7 @@ void* Move(void* sp, Resident& resident, Slot& to) {
   context.stack_lo = to.lo;
   context.stack_hi = to.hi;
   context.guard = GuardFor(to);
-  resident.home = &to;
+  resident.SetHome(&to);
   ++resident.moves;
   to.owner.store(Residence::Runs(resident), std::memory_order_release);
   Add(counts.moves, 1);

@@ -70,15 +70,23 @@ enum class RestState : uint8_t { kHot, kWanted, kRested };
 // address in an owner word may look at it later.
 struct Resident {
   Context context;
-  // Null until the first run and after the end. Written by who has the slot it is changed to.
+  // Null until the first run and after the end. Written, by SetHome(), by who has the slot it is
+  // changed to.
   Slot* home = nullptr;
   // The Mover's: where the bytes [context.sp, context.stack_hi) are while they are not in their
-  // place, and the pinned stack.
+  // place, and the pinned stack, by SetPinned().
   void* block = nullptr;
   Slot* pinned = nullptr;
   std::atomic<RestState> rest{RestState::kHot};
   // How often it has woken in another slot than its home. The Mover's.
   uint32_t moves = 0;
+
+  // Release: who looks at a resident from outside (UseOf() of rest.h) acquires with the pointer the
+  // constant part of the slot, and a context that has been made.
+  void SetHome(Slot* slot) { __atomic_store_n(&home, slot, __ATOMIC_RELEASE); }
+  void SetPinned(Slot* slot) { __atomic_store_n(&pinned, slot, __ATOMIC_RELEASE); }
+  const Slot* HomeFromOutside() const { return __atomic_load_n(&home, __ATOMIC_ACQUIRE); }
+  const Slot* PinnedFromOutside() const { return __atomic_load_n(&pinned, __ATOMIC_ACQUIRE); }
 };
 
 // How bytes are moved, and where slots come from. One for each P, called by its holder.
@@ -186,7 +194,7 @@ class Residence {
   // The resident's stack is left for good.
   void End(Resident& resident) {
     Slot& slot = *resident.home;
-    resident.home = nullptr;
+    resident.SetHome(nullptr);
     if (!slot.managed || freed_count_ == kMostFreed) [[unlikely]] {
       Free(slot);
       return;

@@ -100,7 +100,7 @@ bool StackMover::CopyOut(Resident& resident) {
   Add(counts_.bytes_rested, used);
   if (context.pinned == resident.pinned->hi) {
     Release(slots_, resident.pinned);
-    resident.pinned = nullptr;
+    resident.SetPinned(nullptr);
     Add(counts_.pinned_returned, 1);
   }
   return true;
@@ -110,7 +110,7 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Context& context = resident.context;
   bool other_pinned = false;
   if (resident.pinned == nullptr) {
-    resident.pinned = PinnedFor(slot);
+    resident.SetPinned(PinnedFor(slot));
     if (resident.pinned == nullptr) return false;
     other_pinned = resident.pinned->hi != context.pinned;
   }
@@ -140,7 +140,7 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Poison(resident.block, used);
   blocks_.Free(resident.block, used);
   resident.block = nullptr;
-  resident.home = &slot;
+  resident.SetHome(&slot);
   return true;
 }
 
@@ -157,11 +157,11 @@ bool StackMover::ShouldLeave(const Resident& resident, Slot& slot) const {
 }
 
 bool StackMover::Begin(Resident& resident, Slot& slot) {
-  resident.pinned = PinnedFor(slot);
+  resident.SetPinned(PinnedFor(slot));
   if (resident.pinned == nullptr) return false;
   MakeContext(resident.context, slot, resident.pinned, entry_, &resident);
   resident.moves = 0;
-  resident.home = &slot;
+  resident.SetHome(&slot);
   return true;
 }
 
@@ -183,8 +183,10 @@ void StackMover::GiveBackFree(absl::Duration idle_for) {
   given_back.fetch_add(TrimIdleRestPlaces(idle_for), std::memory_order_relaxed);
 }
 
+// What it reads of the context, and with it the block and the moves, may change at the same time: a
+// word each, of which a number is made that is not exact then. The slots' fields do not change.
 __attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) {
-  const Slot* home = resident.home;
+  const Slot* home = resident.HomeFromOutside();
   const Context& context = resident.context;
   if (home == nullptr) return {};
   StackUse use;
@@ -193,10 +195,12 @@ __attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) 
   use.mode = moves ? "copying" : kHasGuardWord && !kHasPinnedStack ? "segmented" : "fixed";
   // One that is copied may go to a larger slot.
   use.limit = IsCopyClass(home->size_class) ? MaxStack() : LimitOf(*home);
-  use.used = std::min(UsedBytes(context), use.limit);
+  // Not by UsedBytes(), in which the sanitizer would look.
+  use.used = static_cast<char*>(context.stack_hi) - static_cast<char*>(context.sp);
+  use.used = std::min(use.used, use.limit);
   if (resident.block != nullptr) use.rest = internal::BlockCache::BytesOf(use.used);
   // A free slot's pinned stack has nothing on it.
-  if (const Slot* pinned = resident.pinned; pinned != nullptr) {
+  if (const Slot* pinned = resident.PinnedFromOutside(); pinned != nullptr) {
     use.pinned = static_cast<size_t>(pinned->hi - static_cast<char*>(context.pinned));
     if (use.pinned > static_cast<size_t>(pinned->hi - pinned->lo)) use.pinned = 0;
   }

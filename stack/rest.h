@@ -100,7 +100,7 @@ class StackMover : public Mover {
     } else {
       Release(slots_, resident.pinned);
     }
-    resident.pinned = nullptr;
+    resident.SetPinned(nullptr);
     residence_.End(resident);
   }
 
