@@ -116,10 +116,10 @@ void QueueAtTail(M* m, G* g) {
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // With one P there is nobody to wake for it.
-  if (P* p = m->p.load(std::memory_order_relaxed); p != nullptr &&
-                                                   Sharing() == QueueSharing::kAlone &&
-                                                   p->run_queue.PutTail(g, QueueSharing::kAlone)) {
-    return;
+  if (P* p = m->p.load(std::memory_order_relaxed);
+      p != nullptr && Sharing() == QueueSharing::kAlone) {
+    StampNowAndThen(p->until_stamp, g);
+    if (p->run_queue.PutTail(g, QueueSharing::kAlone)) return;
   }
   Enqueue(g, Place::kTail);
 }

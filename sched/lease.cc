@@ -62,6 +62,7 @@ void QueueWithoutP(M* m, G* g) {
   {
     LockGuard guard(sched.lock);
     if (!sched.stopping.load(std::memory_order_relaxed)) p = PopIdleP();
+    StampNowAndThen(sched.until_stamp, g);
     sched.global_queue.PushBack(g);
     sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
   }

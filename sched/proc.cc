@@ -415,6 +415,7 @@ void Enqueue(G* g, Place place) {
     EnqueueGlobal(g);
     return;
   }
+  StampNowAndThen(p->until_stamp, g);
   const QueueSharing sharing = Sharing();
   if (sharing == QueueSharing::kAlone) {
     // The only P there is, is this one: nobody to wake.
@@ -441,6 +442,7 @@ void Enqueue(G* g, Place place) {
 void EnqueueGlobal(G* g) {
   {
     LockGuard guard(sched.lock);
+    StampNowAndThen(sched.until_stamp, g);
     sched.global_queue.PushBack(g);
     sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
   }
@@ -459,7 +461,11 @@ void EnqueueBatch(WakeBatch& batch) {
   if (for_others > 0) {
     {
       LockGuard guard(sched.lock);
-      for (int i = 0; i < for_others; ++i) sched.global_queue.PushBack(AsG(batch.PopFront()));
+      for (int i = 0; i < for_others; ++i) {
+        G* g = AsG(batch.PopFront());
+        StampNowAndThen(sched.until_stamp, g);
+        sched.global_queue.PushBack(g);
+      }
       sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
     }
     const int idle = sched.idle_p_count.load(std::memory_order_seq_cst);
@@ -468,6 +474,7 @@ void EnqueueBatch(WakeBatch& batch) {
   bool local = false;
   while (Waiter* w = batch.PopFront()) {
     local = true;
+    StampNowAndThen(p->until_stamp, AsG(w));
     if (!p->run_queue.PutTail(AsG(w), QueueSharing::kShared)) Overflow(p, AsG(w));
   }
   // Even without a P left idle a moment ago, one may be now: the rule for who makes work.

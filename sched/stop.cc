@@ -22,6 +22,13 @@ Lock stop_lock;
 
 constexpr absl::Duration kRevokeEvery = absl::Microseconds(50);
 
+// When the present stop began.
+Instant stop_began ABSL_GUARDED_BY(stop_lock);
+
+int64_t NanosOfStop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
+  return Instant::Now().nanos() - stop_began.nanos();
+}
+
 void CountStopped(int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   sched.stopped += count;
   if (sched.stopped == sched.p_count.load(std::memory_order_relaxed)) {
@@ -44,6 +51,7 @@ void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     stop_lock.Acquire();
   }
   EnterRuntime();
+  stop_began = Instant::Now();
   M* self = ThisM();
   {
     LockGuard guard(sched.lock);
@@ -72,6 +80,7 @@ void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     }
     FutexWait(sched.all_stopped, 0, Instant::Now() + kRevokeEvery);
   }
+  sched.pauses_stopping.Add(NanosOfStop());
 }
 
 void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -108,6 +117,7 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   // Whoever waits in the poller may have looked at the timers while one was on its way from a P
   // that went to the one that has it now, and have seen it in neither.
   if (const Instant earliest = EarliestTimer(); !earliest.IsNever()) WakePollerFor(earliest);
+  sched.pauses_total.Add(NanosOfStop());
   LeaveRuntime();
   stop_lock.Release();
 }

@@ -63,7 +63,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void MakeCurrent(M* m, P* p, G* g, bool inhe
 
 // Saves what belongs to the goroutine; the switch away from it is next.
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Leave(M* m, G* g, int32_t ended_sections) {
-  g->runtime_depth = m->in_runtime.load(std::memory_order_relaxed) - ended_sections;
+  g->runtime_depth =
+      static_cast<int16_t>(m->in_runtime.load(std::memory_order_relaxed) - ended_sections);
   m->in_runtime.store(1, std::memory_order_relaxed);
   g->exceptions = *m->exceptions;
   g->m.store(nullptr, std::memory_order_relaxed);
@@ -122,6 +123,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p
       m->next_inherits_slice = inherits_slice;
       return {nullptr, false};
     }
+    if (next->runnable_since != 0) [[unlikely]]
+      CountLatency(p, next);
     if constexpr (stack::kMayMove) {
       if (stack::Residence::EnterHot(next->stack, StackSharing())) [[likely]]
         return {next, inherits_slice};
@@ -177,6 +180,7 @@ void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
   while (g != nullptr) {
     if (g->bound && PassToBoundThread(m, g)) return;
     P* p = m->p.load(std::memory_order_relaxed);
+    if (g->runnable_since != 0) CountLatency(p, g);
     if (!BringToSlot(p, g)) return;
     MakeCurrent(m, p, g, inherits_slice);
     stack::SwitchTo(m->context, g->stack.context, Arrive<AfterScheduler>, m, nullptr);

@@ -24,6 +24,7 @@
 #include "sched/internal/block_queue.h"
 #include "sched/internal/closure.h"
 #include "sched/internal/handoff.h"
+#include "sched/internal/histogram.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/run_queue.h"
 #include "sched/internal/thread.h"
@@ -80,8 +81,9 @@ struct alignas(64) G : Waiter {
   std::atomic<WaitReason> wait_reason{WaitReason::kNone};  // the latest
   stack::SizeClass stack_class{};
   std::atomic<GStatus> status{GStatus::kIdle};
-  int32_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
-  int32_t blocking_sections = 0;  // open ones
+  int16_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
+  int16_t blocking_sections = 0;  // open ones
+  uint32_t runnable_since = 0;    // see Stamp(); 0: nobody wants to know
   uint16_t name_bytes = 0;
   bool bound = false;          // only the thread of `m` may run it, see bound.cc
   std::atomic<M*> m{nullptr};  // who runs it, or alone may
@@ -142,6 +144,11 @@ struct M : Thread {
   // --- the monitor's last look ---
   int64_t seen_cpu = 0;
 };
+
+// Of the times that goroutines are made runnable: how long each one of so many waits for its turn
+// is counted. The two looks at the clock cost as much as two switches. A prime, as a program's
+// goroutines may take turns in any even number.
+inline constexpr uint32_t kStampEvery = 251;
 
 struct GoroutineCounts {
   std::atomic<uint64_t> started{0};
@@ -204,6 +211,8 @@ struct alignas(64) P {
   uint64_t next_goroutine_id = 0;  // a block of numbers
   uint64_t last_goroutine_id = 0;
   GoroutineCounts goroutines;
+  uint32_t until_stamp = kStampEvery;
+  DurationCounts latencies;
 
   LeaseWatch watch;  // the monitor's
 };
@@ -248,6 +257,7 @@ struct Sched {
   GoroutineCounts goroutines;   // started and ended where there was no P
   std::atomic<int> outlaws{0};  // Ms that run user code and have lost their P without saying so
   LeaseCounters leases;
+  uint32_t until_stamp ABSL_GUARDED_BY(lock) = kStampEvery;
 
   std::atomic<int> spinning{0};
   std::atomic<bool> need_spinning{false};
@@ -260,6 +270,9 @@ struct Sched {
   std::atomic<bool> stopping{false};
   int stopped ABSL_GUARDED_BY(lock) = 0;
   std::atomic<uint32_t> all_stopped{0};
+  // How long stops took. Written by whoever stops the world.
+  DurationCounts pauses_stopping;
+  DurationCounts pauses_total;
 
   // --- the poller ---
   std::atomic<Poller*> poller{nullptr};
@@ -500,6 +513,20 @@ void StartTheWorld();
 void GiveToStopper(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 // Makes Ps until there are n, or retires those beyond. World stopped, or not started yet.
 void ResizeProcs(int n);
+
+// --- metrics.cc: how long goroutines wait for their turn ---
+// Notes when `g` became runnable, and counts how long it waited when it runs.
+void Stamp(G* g) noexcept;
+void CountLatency(P* p, G* g) noexcept;
+
+// A goroutine is about to be queued. `until_stamp`: of the caller's P, or, under the lock, of
+// sched.
+inline void StampNowAndThen(uint32_t& until_stamp, G* g) {
+  if (--until_stamp != 0) [[likely]]
+    return;
+  until_stamp = kStampEvery;
+  Stamp(g);
+}
 
 // --- monitor.cc ---
 void StartSchedulerMonitor();
