@@ -92,7 +92,7 @@ TEST_P(ChanConformance, CH06_ProducersAndConsumersLoseNothing) {
   Run([] {
     for (const int capacity : kCapacities) {
       constexpr int kTasks = 4;
-      const int count = Rounds(1000, 200);
+      const int count = Rounds(1000, 100);
       Chan<int> c(capacity);
       std::array<std::vector<int>, kTasks> seen;
       Tasks tasks;
@@ -407,7 +407,7 @@ void ExchangeOwnedObjects(bool by_select) {
   for (int t = 0; t < 10; ++t) {
     clients.Go([&] {
       Chan<std::unique_ptr<Response>> reply(0);
-      for (int i = 0; i < Rounds(1000, 60); ++i) {
+      for (int i = 0; i < Rounds(1000, 30); ++i) {
         auto payload = std::make_unique<Response>();
         payload->value = 7;
         Request request{std::move(payload), reply};
@@ -450,7 +450,7 @@ TEST_P(ChanConformance, CH25_StacksMayShrinkUnderABlockedSend) {
       Chan<std::array<int, 5>> c(0);
       Chan<int> crowd(0);
       Tasks tasks;
-      const int rounds = Rounds(30, 5);
+      const int rounds = Rounds(30, 3);
       tasks.Go([&] {
         int sum = 0;
         for (int i = 0; i < rounds; ++i) {

@@ -18,6 +18,7 @@
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -73,11 +74,11 @@ TEST_P(SelectTest, TimeoutRacesWithSendersAndLosesNothing) {
   Run([] {
     Chan<int> c(0);
     Chan<int> d(0);
-    constexpr int kValues = 300;
+    const int values = testing::Rounds(300, 60);
     int received = 0;
     Tasks tasks;
     tasks.Go([&] {
-      for (int i = 0; i < kValues; ++i) {
+      for (int i = 0; i < values; ++i) {
         Sleep(absl::Microseconds(30 + i % 7 * 10));
         EXPECT_TRUE((i % 2 ? c : d).Send(i));
       }
@@ -94,7 +95,7 @@ TEST_P(SelectTest, TimeoutRacesWithSendersAndLosesNothing) {
       };
       Select(c.OnRecv(take), d.OnRecv(take), After(absl::Microseconds(50)));
     }
-    EXPECT_EQ(received, kValues);
+    EXPECT_EQ(received, values);
   });
 }
 
@@ -163,13 +164,13 @@ void SelectCrosswise(int values) {
 }
 
 TEST_P(SelectTest, ManySelectsOnManyChannelsDeliverEachValueOnce) {
-  Run([] { SelectCrosswise(500); });
+  Run([] { SelectCrosswise(testing::Rounds(500, 100)); });
 }
 
 TEST_P(SelectTest, NothingIsLostHoweverTheStepsInterleave) {
   Run([] {
-    for (uint64_t seed = 1; seed <= 10; ++seed) {
-      internal::EnableRandomDelays(seed);
+    for (int seed = 1; seed <= testing::Rounds(10, 4); ++seed) {
+      internal::EnableRandomDelays(static_cast<uint64_t>(seed));
       SelectCrosswise(50);
     }
     internal::SetDelayHook(nullptr);

@@ -68,7 +68,7 @@ TEST_P(TimerTest, TM02_AFunctionMaySetItsTimerAgainAndSleep) {
 
 TEST_P(TimerTest, TM04_FiresInTimeAndSendsTheTime) {
   Run([] {
-    const absl::Duration wait = absl::Milliseconds(Rounds(100, 20));
+    const absl::Duration wait = absl::Milliseconds(Rounds(100, 10));
     const absl::Time start = absl::Now();
     const Instant started = Instant::Now();
     const std::optional<absl::Time> sent = AfterChan(wait).Recv();
@@ -128,7 +128,7 @@ TEST_P(TimerTest, NoStaleValueWhileItFires) {
   Run([] {
     std::minstd_rand random(1);
     const Timer timer(absl::Hours(1));
-    for (int i = 0; i < Rounds(2000, 300); ++i) {
+    for (int i = 0; i < Rounds(2000, 150); ++i) {
       timer.Reset(absl::Microseconds(random() % 40));
       for (unsigned n = random() % 60; n > 0; --n) Yield();
       if (i % 2 == 0) {
@@ -189,7 +189,7 @@ TEST(TimerDeathTest, TM11_NobodysTimersCannotBeStoppedOrReset) {
 TEST_P(TimerTest, TM13_MovingEarlierIsNeverLost) {
   Run([] {
     std::vector<Timer> timers;
-    for (int i = 0; i < Rounds(1000); ++i) {
+    for (int i = 0; i < Rounds(1000, 50); ++i) {
       const Timer timer(absl::Hours(1));
       for (int n = 0; n < 10; ++n) {
         timer.Stop();
@@ -276,7 +276,7 @@ TEST(TimerDeathTest, TM17_PeriodsArePositive) {
 
 TEST_P(TimerTest, TickerKeepsItsPaceAndDropsWhatIsNotReceived) {
   Run([] {
-    const absl::Duration period = absl::Milliseconds(10);
+    const absl::Duration period = absl::Milliseconds(Rounds(10, 5));
     const Instant start = Instant::Now();
     const Ticker ticker(period);
     int ticks = 0;
@@ -345,7 +345,7 @@ TEST_P(TimerTest, TM20_AbandonedTimersAreFreed) {
   // That their memory is freed is for the leak checker to say; that they left the heap, for the
   // next test, which would take for ever otherwise.
   Run([] {
-    for (int i = 0; i < Rounds(10'000); ++i) {
+    for (int i = 0; i < Rounds(10'000, 500); ++i) {
       AfterChan(absl::Hours(1));
       Tick(absl::Hours(1));
       const Timer timer(absl::Hours(1));
@@ -367,7 +367,7 @@ TEST_P(TimerTest, TM20_AbandonedTimersAreFreed) {
 TEST_P(TimerTest, TM22_AbandonedTimersCostTheOthersLittle) {
   Run([] {
     const Chan<int> work(0);
-    const int batches = Rounds(2000, 100);
+    const int batches = Rounds(2000, 50);
     constexpr int kItems = 20;
     const Instant start = Instant::Now();
     const Timer watchdog = AfterFunc(absl::Minutes(1), [] { ADD_FAILURE() << "too slow"; });

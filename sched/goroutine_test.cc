@@ -142,7 +142,7 @@ TEST(GoTest, ManyThousandsAtOnce) {
     SetMaxProcs(procs);
     ASSERT_TRUE(Eventually([] { return NumGoroutine() == 0; }));
     RunOnGoroutine([] {
-      const int count = Rounds(20'000, 1'000);
+      const int count = Rounds(20'000, 500);
       std::atomic<int> waiting{0};
       std::atomic<bool> open{false};
       std::vector<Waiter*> waiters(static_cast<size_t>(count));

@@ -28,6 +28,7 @@
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::ProcessResult;
@@ -359,7 +360,7 @@ constexpr char kDeadlock[] = "fatal error: all goroutines are asleep - deadlock!
 
 TEST(LockedProgramTest, DL03_LockedGoroutinesThatWaitAreAsleep) {
   for (const char* name : {"locked-deadlock", "locked-deadlock-2", "locked-main-exits-deadlock"}) {
-    for (const int procs : {1, 2, 4}) {
+    for (const int procs : AllInTurn({1, 2, 4})) {
       const ProcessResult result = RunProgram(name, procs);
       EXPECT_EQ(result.exit_status, 2) << name;
       if (absl::StrContains(name, "exits")) {
@@ -374,7 +375,7 @@ TEST(LockedProgramTest, DL03_LockedGoroutinesThatWaitAreAsleep) {
 }
 
 TEST(LockedProgramTest, DL10_TooManyThreads) {
-  for (const int procs : {1, 2, 4}) {
+  for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult result = RunProgram("thread-exhaustion", procs);
     EXPECT_EQ(result.exit_status, 2);
     EXPECT_THAT(result.err, StartsWith("runtime: program exceeds 10-thread limit\n"
@@ -392,7 +393,7 @@ TEST(ProcsProgramTest, SC27_TheNumberOfPsFollowsTheSystem) {
 
 // LK-04: the first goroutine ends, locked to the program's first thread, and the others go on.
 TEST(LockedProgramTest, LK04_TheFirstThreadMayBeLockedToAGoroutineThatEnds) {
-  for (const int procs : {1, 2, 4}) {
+  for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult result = RunProgram("locked-main-exits", procs);
     EXPECT_EQ(result.exit_status, 0) << result.err;
     EXPECT_EQ(result.out, "OK\n");

@@ -66,7 +66,7 @@ TEST(StackGrowthTest, GoroutinesGrowWhileOthersWakeThem) {
     const uint64_t before = stack::GetGrowStats().growths;
     testing::RunOnGoroutine([] {
       // Each call is some thousand times as slow where it moves the stack.
-      const int goroutines = DebugSays("stackmove=always") ? 10 : Rounds(300, 60);
+      const int goroutines = DebugSays("stackmove=always") ? 10 : Rounds(300, 30);
       Chan<int64_t> work(0);
       Chan<bool> results(0);
       for (int i = 0; i < goroutines; ++i) {
@@ -126,7 +126,7 @@ TEST(StackGrowthTest, CallbacksOfForeignCodeGrowAndPark) {
   testing::ForEachMaxProcs([] {
     testing::RunOnGoroutine([] {
       WaitGroup all;
-      std::vector<char> sorted(10);
+      std::vector<char> sorted(static_cast<size_t>(Rounds(10, 4)));
       for (char& one : sorted) {
         all.Add(1);
         Go([&] {

@@ -71,9 +71,10 @@ class StacksTest : public ::testing::TestWithParam<int> {
 
 TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
   const int goroutines = testing::Rounds(2'000, 400);
-  const uint64_t half = 5 * static_cast<uint64_t>(goroutines);
+  const int rounds = testing::Rounds(10, 4);
+  const uint64_t half = static_cast<uint64_t>(goroutines) * static_cast<uint64_t>(rounds) / 2;
   const RestStats before = GetRestStats();
-  WaitAndWake(goroutines, 10);
+  WaitAndWake(goroutines, rounds);
   const RestStats after = GetRestStats();
   if (!stack::kMayMove) {
     EXPECT_EQ(after.rests, 0u);
@@ -153,10 +154,10 @@ TEST_P(StacksTest, WaitingGoroutinesNeedNoSlots) {
 
 TEST_P(StacksTest, GoroutinesThatWaitInACatchClauseGoOnThere) {
   testing::RunOnGoroutine([] {
-    constexpr int kGoroutines = 500;
+    const int goroutines = testing::Rounds(500, 150);
     Chan<int> gate(0);
     Chan<std::string> caught(0);
-    for (int i = 0; i < kGoroutines; ++i) {
+    for (int i = 0; i < goroutines; ++i) {
       // By value: a value is received before its Send() has returned.
       Go([gate, caught] {
         try {
@@ -167,11 +168,11 @@ TEST_P(StacksTest, GoroutinesThatWaitInACatchClauseGoOnThere) {
         }
       });
     }
-    for (int i = 0; i < kGoroutines; ++i) gate.Send(i);
-    for (int i = 0; i < kGoroutines; ++i) EXPECT_EQ(caught.Recv().value(), "thrown");
+    for (int i = 0; i < goroutines; ++i) gate.Send(i);
+    for (int i = 0; i < goroutines; ++i) EXPECT_EQ(caught.Recv().value(), "thrown");
   });
   // And afterwards they rest again.
-  WaitAndWake(500, 2);
+  WaitAndWake(testing::Rounds(500, 150), 2);
 }
 
 TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
@@ -198,7 +199,7 @@ TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
 
 TEST_P(StacksTest, ManyYieldWhileOthersComeAndGo) {
   testing::RunOnGoroutine([] {
-    const int goroutines = testing::Rounds(300, 100);
+    const int goroutines = testing::Rounds(300, 30);
     WaitGroup all;
     all.Add(goroutines);
     std::vector<int> counts(static_cast<size_t>(goroutines));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/rounds.h"
 
 namespace weft::stack::internal {
 namespace {
@@ -74,7 +75,7 @@ TEST(BlockCacheTest, AnotherThreadsCacheMayFreeABlock) {
 
 TEST(BlockCacheTest, ThreadsThatPassBlocksOnKeepThemApart) {
   constexpr int kThreads = 4;
-  constexpr int kRounds = 20'000;
+  const int rounds = testing::Rounds(20'000, 4'000);
   struct Held {
     unsigned char* block;
     size_t bytes;
@@ -82,11 +83,11 @@ TEST(BlockCacheTest, ThreadsThatPassBlocksOnKeepThemApart) {
   };
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([t] {
+    threads.emplace_back([t, rounds] {
       BlockCache cache;
       std::mt19937 random(static_cast<uint32_t>(t));
       std::vector<Held> held;
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         if (held.size() < 200 && random() % 2 == 0) {
           const size_t bytes = 1 + random() % 1'000;
           const auto mark = static_cast<unsigned char>(random());

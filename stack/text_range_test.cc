@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "stack/mode.h"
+#include "tests/rounds.h"
 
 namespace weft::stack {
 namespace {
@@ -80,7 +81,7 @@ TEST(TextRangeTest, NeverMixesTheBoundsOfTwoRanges) {
       }
     });
   }
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < testing::Rounds(100'000, 20'000); ++i) {
     char* const lo = i % 2 == 0 ? fake : fake + 512;
     weft_register_movable_code(lo, lo + 64);
     weft_deregister_movable_code(lo, lo + 64);

@@ -89,8 +89,9 @@ TEST(DeadlockTest, IsReportedOnceTheLastTimerIsStopped) {
 
 // DL-07.
 TEST(DeadlockTest, IsNotReportedWhileSomebodyCanStillWakeMain) {
-  for (const char* name : {"woken-by-thread", "woken-from-section", "woken-from-plain-blocking",
-                           "woken-from-computing", "woken-by-timer"}) {
+  for (const char* name :
+       AllInTurn({"woken-by-thread", "woken-from-section", "woken-from-plain-blocking",
+                  "woken-from-computing", "woken-by-timer"})) {
     OverProcs(name, 0, [](const ProcessResult& r) {
       EXPECT_EQ(r.out, "woken\n");
       EXPECT_EQ(r.err, "");
@@ -113,7 +114,7 @@ TEST(DeadlockTest, IsNotReportedWhileAPanicIs) {
 }
 
 TEST(DeadlockTest, APendingTimerHidesIt) {
-  for (const char* name : {"pending-timer", "sleep-for-ever"}) {
+  for (const char* name : AllInTurn({"pending-timer", "sleep-for-ever"})) {
     const ProcessResult r = RunProgram(name, 2, {}, absl::Milliseconds(Rounds(1000, 200)));
     EXPECT_TRUE(r.timed_out) << name;
     EXPECT_EQ(r.err, "") << name;
@@ -223,7 +224,7 @@ TEST(PanicTest, TextThatThrowsEndsTheProgramAllTheSame) {
 TEST(PanicTest, ReportSurvivesARaceWithMainsEnd) {
   int full = 0;
   // Main mostly loses; on a busy machine it may win often.
-  for (int i = 0; i < 10 || (full == 0 && i < 200); ++i) {
+  for (int i = 0; i < Rounds(10, 2) || (full == 0 && i < 200); ++i) {
     const ProcessResult r = RunProgram("panic-race");
     if (r.exit_status == 2 && absl::StrContains(r.err, "panic: crash") &&
         absl::StrContains(r.err, "reports::Crasher") && absl::StrContains(r.err, "created by ")) {

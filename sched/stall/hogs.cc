@@ -17,6 +17,7 @@
 #include "sched/stall/plain_computation.h"
 #include "sched/testing.h"
 #include "stack/mode.h"
+#include "tests/rounds.h"
 
 namespace weft::testing {
 namespace {
@@ -47,8 +48,9 @@ void Recursion(const std::atomic<bool>& stop) {
 }
 
 void PlainComputation(const std::atomic<bool>& stop) {
-  // Two seconds at a time.
-  while (!stop.load(std::memory_order_relaxed)) ComputePlainly(400'000);
+  // Two seconds at a time, or a tenth of one.
+  const int steps = Rounds(400'000, 20'000);
+  while (!stop.load(std::memory_order_relaxed)) ComputePlainly(steps);
 }
 
 void MakePipe() {
@@ -69,6 +71,11 @@ void SleepFor(const std::atomic<bool>& stop) {
   while (!stop.load(std::memory_order_relaxed)) {
     std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
   }
+}
+
+// Where no name server answers, one question takes long enough for one repetition of many.
+void AskOnce() {
+  if (Repeated()) setenv("RES_OPTIONS", "timeout:1 attempts:1", 1);
 }
 
 // A name server that never answers would do as well: it sends, and waits in poll().
@@ -98,7 +105,7 @@ const std::vector<Hog>& AllHogs() {
       {"ReadOnAnEmptyPipe", MakePipe, WriteToPipe, ReadFromPipe},
       {"SleepFor", Nothing, Nothing, SleepFor<50'000>},
       {"ShortSleeps", Nothing, Nothing, SleepFor<200>},
-      {"GetAddrInfo", Nothing, Nothing, GetAddrInfo},
+      {"GetAddrInfo", AskOnce, Nothing, GetAddrInfo},
       {"StdMutex", [] { std_mutex.lock(); }, [] { std_mutex.unlock(); },
        [](const std::atomic<bool>&) { const std::lock_guard<std::mutex> guard(std_mutex); }},
 #if !WEFT_TSAN  // which reports how absl::Mutex hands over between any two threads

@@ -21,6 +21,7 @@
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::Rounds;
@@ -76,20 +77,21 @@ absl::Duration ThreadTime() {
 // Holds the lock while it computes, for several time slices, so that it is preempted in there: in
 // its own code (calls that look at the guard word) or in foreign code.
 TYPED_TEST(LocksTest, TheHolderIsPreemptedAndTheOthersWait) {
-  for (const bool plain : {false, true}) {
+  for (const bool plain : AllInTurn({false, true})) {
     for (const int procs : {1, 2}) {
       SetMaxProcs(procs);
-      constexpr int kGoroutines = 4;
+      const int times = Rounds(2, 1);
+      const int goroutines = Rounds(4, 3);
       TypeParam mutex;
       long inside = 0;  // by the lock
       long rounds = 0;
-      std::atomic<int> left{kGoroutines + 1};
+      std::atomic<int> left{goroutines + 1};
       std::atomic<int> ticks{0};
       std::atomic<bool> stop{false};
       const LeaseCounts before = GetSchedSnapshot().leases;
-      for (int i = 0; i < kGoroutines; ++i) {
+      for (int i = 0; i < goroutines; ++i) {
         Go([&] {
-          for (int n = 0; n < 2; ++n) {
+          for (int n = 0; n < times; ++n) {
             mutex.Lock();
             EXPECT_EQ(inside++, 0);
             const absl::Duration end = ThreadTime() + absl::Milliseconds(Rounds(40, 25));
@@ -116,7 +118,7 @@ TYPED_TEST(LocksTest, TheHolderIsPreemptedAndTheOthersWait) {
         left.fetch_sub(1);
       });
       ASSERT_TRUE(Eventually([&] { return left.load() == 1; }, absl::Seconds(60)));
-      EXPECT_EQ(rounds, 2 * kGoroutines);
+      EXPECT_EQ(rounds, times * goroutines);
       EXPECT_GT(ticks.load(), 0);
       stop.store(true);
       ASSERT_TRUE(Eventually([&] { return left.load() == 0; }));

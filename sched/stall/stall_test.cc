@@ -32,7 +32,7 @@ class StallTest : public ::testing::TestWithParam<Hog> {};
 
 TEST_P(StallTest, ATickerOfOneMillisecondGoesOn) {
   int at_it = 0;
-  const std::vector<absl::Duration> late = TickerBeside(GetParam(), Rounds(200, 30), &at_it);
+  const std::vector<absl::Duration> late = TickerBeside(GetParam(), Rounds(200, 20), &at_it);
   EXPECT_EQ(at_it, 2) << "hogs that were at it until the end";
   EXPECT_LT(late[late.size() / 2], absl::Milliseconds(100)) << "the median";
   EXPECT_LT(late.back(), absl::Seconds(10)) << "the latest";
@@ -52,11 +52,12 @@ TEST(PreemptionTest, SC08_SpinningGoroutinesTakeTurns) {
   for (const int procs : {1, 2}) {
     SetMaxProcs(procs);
     constexpr int kGoroutines = 3;
+    const int rounds = Rounds(5, 2);
     std::atomic<int> turn{0};
     std::atomic<int> left{kGoroutines};
     for (int i = 0; i < kGoroutines; ++i) {
       Go([&, i] {
-        for (int round = 0; round < 5; ++round) {
+        for (int round = 0; round < rounds; ++round) {
           while (!IsTurn(turn, round * kGoroutines + i)) {
           }
           turn.fetch_add(1, std::memory_order_release);

@@ -16,10 +16,12 @@
 #include "sched/internal/thread.h"
 #include "sched/sync/internal/parking_table.h"
 #include "sched/sync/testing.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::Rounds;
 using testing::Tasks;
 
 class MutexTest : public testing::WorldTest {};
@@ -52,13 +54,13 @@ TEST_P(MutexTest, SY01_OneHolderAtATime) {
     }
 
     constexpr int kTasks = 10;
-    constexpr int kRounds = 1000;
+    const int rounds = Rounds(1000, 200);
     int counter = 0;
     std::atomic<int> holders{0};
     Tasks tasks;
     for (int t = 0; t < kTasks; ++t) {
       tasks.Go([&] {
-        for (int i = 0; i < kRounds; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           if (i % 3 == 0) {
             // Others may have it; then this round has no part.
             if (!mutex.TryLock()) {
@@ -76,7 +78,7 @@ TEST_P(MutexTest, SY01_OneHolderAtATime) {
       });
     }
     tasks.Wait();
-    EXPECT_EQ(counter, kTasks * kRounds);
+    EXPECT_EQ(counter, kTasks * rounds);
   });
 }
 

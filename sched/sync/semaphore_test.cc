@@ -35,11 +35,12 @@ int Waiting(const Semaphore& semaphore) {
 TEST_P(SemaphoreTest, SY03_OneUnitIsALock) {
   Run([] {
     Semaphore semaphore(1);
+    const int rounds = Rounds(1000, 200);
     int counter = 0;
     Tasks tasks;
     for (int t = 0; t < 10; ++t) {
       tasks.Go([&] {
-        for (int i = 0; i < 1000; ++i) {
+        for (int i = 0; i < rounds; ++i) {
           semaphore.Acquire();
           ++counter;
           if (i % 50 == 0) Yield();
@@ -48,7 +49,7 @@ TEST_P(SemaphoreTest, SY03_OneUnitIsALock) {
       });
     }
     tasks.Wait();
-    EXPECT_EQ(counter, 10'000);
+    EXPECT_EQ(counter, 10 * rounds);
     EXPECT_EQ(semaphore.available(), 1);
   });
 }

@@ -75,7 +75,7 @@ void RunInParallel(int procs, int rounds) {
 // So much to do that every thread is woken, and parks again afterwards.
 void RunALoad() {
   Tasks tasks;
-  for (int i = 0; i < testing::Rounds(1000, 300); ++i) {
+  for (int i = 0; i < testing::Rounds(1000, 100); ++i) {
     tasks.Go([] {
       for (int n = 0; n < 10; ++n) Yield();
     });

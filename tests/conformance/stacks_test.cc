@@ -42,7 +42,7 @@ using testing::UseStack;
 class StackConformance : public testing::OverProcsTest {};
 INSTANTIATE_TEST_SUITE_P(, StackConformance, testing::OverProcs(), testing::ProcsName);
 
-int Deepest() { return Depth(Rounds(1023, 255)); }
+int Deepest() { return Depth(Rounds(1023, 127)); }
 
 // Tells its caller how deep it is through the pointer, and wants to be told by its callee. Returns
 // how many frames heard something else.
@@ -167,12 +167,12 @@ int ThrowBelow(int bytes, int levels) {
 TEST_P(StackConformance, ST04_ErrorsInHandlersThatUseMuchStack) {
   OnGoroutines(
       [](int) {
-        const int bytes = Depth(150'000);
+        const int bytes = Depth(Rounds(150'000, 40'000));
         for (int levels = 0; levels < 5; ++levels) {
           EXPECT_GT(ThrowBelow(bytes, levels), levels);
         }
       },
-      8);
+      Rounds(8, 2));
 }
 
 TEST_P(StackConformance, ST04_AStackThatThrowsFarUpCanBeWalked) {
@@ -181,16 +181,17 @@ TEST_P(StackConformance, ST04_AStackThatThrowsFarUpCanBeWalked) {
         const int depth = Depth(2000);
         EXPECT_GT(ThrowBelowDepth(depth, 1000, 2), depth + 2);
       },
-      8);
+      Rounds(8, 2));
 }
 
 TEST_P(StackConformance, ST05_StacksOfAllSizesAreReused) {
   testing::RunOnGoroutine([] {
-    for (int round = 0; round < 4; ++round) {
+    const int goroutines = Rounds(200, 50);
+    for (int round = 0; round < Rounds(4, 1); ++round) {
       WaitGroup all;
-      all.Add(200);
+      all.Add(goroutines);
       std::atomic<int> frames{0};
-      for (int i = 0; i < 200; ++i) {
+      for (int i = 0; i < goroutines; ++i) {
         Go([&] {
           for (int kilobytes = 1; kilobytes <= 16; kilobytes *= 2) {
             frames.fetch_add(UseStack(kilobytes * 1000), std::memory_order_relaxed);
@@ -200,7 +201,7 @@ TEST_P(StackConformance, ST05_StacksOfAllSizesAreReused) {
         });
       }
       all.Wait();
-      EXPECT_EQ(frames.load(), 200 * (1 + 2 + 4 + 8 + 16) * 10 + 200 * 5);
+      EXPECT_EQ(frames.load(), goroutines * ((1 + 2 + 4 + 8 + 16) * 10 + 5));
     }
   });
 }
