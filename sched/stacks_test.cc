@@ -247,7 +247,7 @@ TEST_P(StacksTest, ProtocolHoldsUnderDelays) {
   internal::SetDelayHook(nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Procs, StacksTest, ::testing::Values(1, 2, 4));
+INSTANTIATE_TEST_SUITE_P(Procs, StacksTest, ::testing::ValuesIn(testing::AllInTurn({1, 2, 4})));
 
 }  // namespace
 }  // namespace weft

@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "sched/goroutine.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace {
 
@@ -54,9 +55,10 @@ int LockedMainExits() {
 
 // Waits until MaxProcs() is `wanted`, not idly. False: it did not come.
 bool Becomes(int wanted, absl::Duration limit) {
-  for (absl::Duration waited; weft::MaxProcs() != wanted; waited += absl::Milliseconds(1)) {
+  const absl::Duration step = absl::Milliseconds(weft::testing::Rounds(1, 5));
+  for (absl::Duration waited; weft::MaxProcs() != wanted; waited += step) {
     if (waited > limit) return false;
-    weft::Sleep(absl::Milliseconds(1));
+    weft::Sleep(step);
   }
   return true;
 }

@@ -85,13 +85,20 @@ TYPED_TEST(LocksTest, TheHolderIsPreemptedAndTheOthersWait) {
       TypeParam mutex;
       long inside = 0;  // by the lock
       long rounds = 0;
+      std::atomic<long> locked{0};
       std::atomic<int> left{goroutines + 1};
       std::atomic<int> ticks{0};
       std::atomic<bool> stop{false};
       const LeaseCounts before = GetSchedSnapshot().leases;
+      // With one P the holder is asked to yield, and those that wait for the lock lose it. A busy
+      // machine may let the monitor see that late.
+      const auto seen = [&] {
+        const LeaseCounts now = GetSchedSnapshot().leases;
+        return procs > 1 || (now.asked > before.asked && now.taken_asleep > before.taken_asleep);
+      };
       for (int i = 0; i < goroutines; ++i) {
         Go([&] {
-          for (int n = 0; n < times; ++n) {
+          for (int n = 0; n < times || (n < 100 && !seen()); ++n) {
             mutex.Lock();
             EXPECT_EQ(inside++, 0);
             const absl::Duration end = ThreadTime() + absl::Milliseconds(Rounds(40, 25));
@@ -105,6 +112,7 @@ TYPED_TEST(LocksTest, TheHolderIsPreemptedAndTheOthersWait) {
             EXPECT_EQ(--inside, 0);
             ++rounds;
             mutex.Unlock();
+            locked.fetch_add(1);
             Yield();
           }
           left.fetch_sub(1);
@@ -118,7 +126,8 @@ TYPED_TEST(LocksTest, TheHolderIsPreemptedAndTheOthersWait) {
         left.fetch_sub(1);
       });
       ASSERT_TRUE(Eventually([&] { return left.load() == 1; }, absl::Seconds(60)));
-      EXPECT_EQ(rounds, times * goroutines);
+      EXPECT_EQ(rounds, locked.load());
+      EXPECT_GE(rounds, times * goroutines);
       EXPECT_GT(ticks.load(), 0);
       stop.store(true);
       ASSERT_TRUE(Eventually([&] { return left.load() == 0; }));

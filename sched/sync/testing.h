@@ -25,6 +25,7 @@
 #include "sched/goroutine.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft::testing {
 
@@ -34,11 +35,19 @@ struct World {
   int procs;  // of SetMaxProcs, where there are goroutines
 };
 
+// All five; where the test is repeated (tests/rounds.h), two of them or the three others.
 inline auto Worlds() {
-  return ::testing::Values(
-      World{World::TasksAre::kThreads, 1}, World{World::TasksAre::kGoroutines, 1},
-      World{World::TasksAre::kGoroutines, 2}, World{World::TasksAre::kGoroutines, 4},
-      World{World::TasksAre::kBoth, 2});
+  const World threads = {World::TasksAre::kThreads, 1};
+  const World one = {World::TasksAre::kGoroutines, 1};
+  const World two = {World::TasksAre::kGoroutines, 2};
+  const World four = {World::TasksAre::kGoroutines, 4};
+  const World both = {World::TasksAre::kBoth, 2};
+  std::vector<World> worlds = {threads, one, two, four, both};
+  // A bit of the number that neither AllInTurn() of two nor ForEachMaxProcs() looks at.
+  if (Repeated()) {
+    worlds = Repetition() % 8 < 4 ? std::vector{threads, two} : std::vector{one, four, both};
+  }
+  return ::testing::ValuesIn(worlds);
 }
 
 inline std::string WorldName(const ::testing::TestParamInfo<World>& info) {

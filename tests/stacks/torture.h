@@ -20,6 +20,7 @@
 #include "absl/functional/function_ref.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "tests/rounds.h"
 
 namespace weft::testing {
 
@@ -63,7 +64,7 @@ class OverProcsTest : public ::testing::TestWithParam<int> {
  private:
   int before_ = 0;
 };
-inline auto OverProcs() { return ::testing::Values(1, 2, 4); }
+inline auto OverProcs() { return ::testing::ValuesIn(AllInTurn({1, 2, 4})); }
 inline std::string ProcsName(const ::testing::TestParamInfo<int>& info) {
   return "Procs" + std::to_string(info.param);
 }
