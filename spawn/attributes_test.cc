@@ -30,68 +30,14 @@
 #include "spawn/fork_exec.h"
 #include "spawn/testing.h"
 
+namespace weft::spawn::testing {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
-using weft::spawn::Child;
-using weft::spawn::ForkExec;
-using weft::spawn::ForkExecOptions;
-using weft::spawn::StartErrorOf;
-using weft::spawn::Step;
-using weft::spawn::testing::Collect;
-using weft::spawn::testing::Ended;
-using weft::spawn::testing::InForkedProcess;
-using weft::spawn::testing::StatField;
-using weft::spawn::testing::StatusLine;
-using weft::spawn::testing::WaitFor;
+using ::testing::HasSubstr;
 
-constexpr uid_t kNobody = 65534;
+class AttributesTest : public WaysTest {};
 
-// Real privileges, not those of a sandbox's user namespace, which has few ids.
-bool Privileged() {
-  std::ifstream map("/proc/self/uid_map");
-  uint64_t inside = 0, outside = 0, count = 0;
-  map >> inside >> outside >> count;
-  return geteuid() == 0 && count > kNobody;
-}
-
-#define NEEDS_PRIVILEGES() \
-  if (!Privileged()) GTEST_SKIP() << "takes root"
-
-class AttributesTest : public ::testing::TestWithParam<bool> {
- protected:
-  ForkExecOptions Options() const {
-    ForkExecOptions options;
-    options.attr.plain_fork = GetParam();
-    return options;
-  }
-  std::string Out(const std::string& path, const std::vector<std::string>& argv,
-                  ForkExecOptions options) {
-    const absl::StatusOr<Ended> ended = Collect(path, argv, std::move(options));
-    return ended.ok() ? ended->out : std::string(ended.status().message());
-  }
-  std::string Failure(const ForkExecOptions& options) {
-    const absl::StatusOr<Child> child = ForkExec("/bin/true", {"true"}, options);
-    if (child.ok()) {
-      WaitFor(*child);
-      return "it began";
-    }
-    EXPECT_FALSE(weft::spawn::testing::HasChildren());
-    return std::string(child.status().message());
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(Ways, AttributesTest, ::testing::Bool(),
-                         [](const auto& way) { return way.param ? "Forked" : "Shared"; });
-
-// In /proc/PID/stat: 1 pid, 5 process group, 6 session, 7 tty, 8 the tty's foreground group, 19
-// nice.
-std::vector<std::string> Stat(ForkExecOptions options) {
-  return absl::StrSplit(
-      Collect("/bin/cat", {"cat", "/proc/self/stat"}, std::move(options)).value_or(Ended{}).out,
-      ' ');
-}
+IN_BOTH_WAYS(AttributesTest);
 
 // EX-20.
 TEST_P(AttributesTest, ProcessGroups) {
@@ -259,9 +205,7 @@ TEST_P(AttributesTest, AChangeOfIdsLeavesTheParentDumpable) {
 TEST_P(AttributesTest, AnOrdinaryUserCannotBecomeAnother) {
   NEEDS_PRIVILEGES();
   InForkedProcess([this] {
-    ASSERT_EQ(setgroups(0, nullptr) | setresgid(kNobody, kNobody, kNobody) |
-                  setresuid(kNobody, kNobody, kNobody),
-              0);
+    BecomeNobody();
     ForkExecOptions options = Options();
     options.attr.groups = {7};
     EXPECT_EQ(Failure(options), "fork/exec /bin/true: setgroups: operation not permitted");
@@ -273,7 +217,8 @@ TEST_P(AttributesTest, AnOrdinaryUserCannotBecomeAnother) {
     EXPECT_EQ(Failure(options), "fork/exec /bin/true: chroot: operation not permitted");
     options = Options();
     options.attr.namespaces = CLONE_NEWNET;
-    EXPECT_EQ(Failure(options), "fork/exec /bin/true: clone: operation not permitted");
+    EXPECT_EQ(Failure(options),
+              "fork/exec /bin/true: clone with namespaces net: operation not permitted");
     options = Options();
     options.attr.ambient_capabilities = {CAP_NET_BIND_SERVICE};
     EXPECT_EQ(Failure(options),
@@ -316,7 +261,7 @@ TEST_P(AttributesTest, LimitsNiceProcessorsUmask) {
   options.attr.umask = 0123;
   EXPECT_EQ(Out("/bin/sh", {"sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"}, options),
             "77\n78\n0\n");
-  EXPECT_EQ(StatField(19, options), "7");
+  EXPECT_EQ(Stat(options).at(18), "7");
   EXPECT_EQ(StatusLine("Cpus_allowed_list", options), "0");
   EXPECT_EQ(StatusLine("Umask", options), "0123");
 
@@ -343,106 +288,6 @@ TEST_P(AttributesTest, Chroot) {
   EXPECT_EQ(Failure(options), "fork/exec /bin/true: chroot: no such file or directory");
 }
 
-// EX-23.
-TEST_P(AttributesTest, NetworkNamespaceHasLoopbackOnly) {
-  NEEDS_PRIVILEGES();
-  ForkExecOptions options = Options();
-  options.attr.namespaces = CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
-  const std::string devices = Out("/bin/cat", {"cat", "/proc/net/dev"}, options);
-  EXPECT_THAT(devices, HasSubstr("lo:"));
-  int lines = 0;
-  for (absl::string_view line : absl::StrSplit(devices, '\n')) {
-    lines += line.find(':') != absl::string_view::npos ? 1 : 0;
-  }
-  EXPECT_EQ(lines, 1) << devices;
-}
-
-TEST_P(AttributesTest, AProcessNamespaceHasTheChildAsItsFirst) {
-  NEEDS_PRIVILEGES();
-  ForkExecOptions options = Options();
-  options.attr.namespaces = CLONE_NEWPID;
-  options.attr.parent_death_signal = SIGKILL;
-  EXPECT_EQ(Out("/bin/sh", {"sh", "-c", "echo $$"}, options), "1\n");
-}
-
-// EX-23.
-TEST_P(AttributesTest, WhatIsMountedInAMountNamespaceDoesNotShowHere) {
-  NEEDS_PRIVILEGES();
-  const std::string dir = absl::StrCat(::testing::TempDir(), "/mounts.", getpid());
-  ASSERT_EQ(mkdir(dir.c_str(), 0755), 0);
-  // As systemd has it.
-  InForkedProcess([&] {
-    ASSERT_EQ(unshare(CLONE_NEWNS), 0);
-    ASSERT_EQ(mount("none", "/", nullptr, MS_REC | MS_SHARED, nullptr), 0);
-    ForkExecOptions options = Options();
-    options.attr.namespaces = CLONE_NEWNS;
-    const std::string script =
-        absl::StrCat("mount -t tmpfs none ", dir, " && echo > ", dir, "/inside && ls ", dir);
-    EXPECT_EQ(Out("/bin/sh", {"sh", "-c", script}, options), "inside\n");
-    EXPECT_NE(access(absl::StrCat(dir, "/inside").c_str(), F_OK), 0);
-  });
-  rmdir(dir.c_str());
-}
-
-// EX-23.
-TEST_P(AttributesTest, UserNamespaceWithMaps) {
-  NEEDS_PRIVILEGES();
-  ForkExecOptions options = Options();
-  options.attr.namespaces = CLONE_NEWUSER;
-  EXPECT_EQ(StatusLine("Uid", options), "65534\t65534\t65534\t65534");
-  options.attr.uid_map = {{0, 1000, 1}, {5, 2000, 10}};
-  options.attr.gid_map = {{0, 1000, 10}};
-  const std::string map = Out("/bin/cat", {"cat", "/proc/self/uid_map"}, options);
-  EXPECT_THAT(
-      std::vector<std::string>(absl::StrSplit(map, absl::ByAnyChar(" \n"), absl::SkipEmpty())),
-      testing::ElementsAre("0", "1000", "1", "5", "2000", "10"));
-  EXPECT_EQ(Out("/bin/cat", {"cat", "/proc/self/setgroups"}, options), "deny\n");
-  options.attr.uid = 5;
-  options.attr.gid = 3;
-  // Seen from in there.
-  EXPECT_EQ(Out("/usr/bin/id", {"id", "-u"}, options), "5\n");
-  EXPECT_EQ(Out("/usr/bin/id", {"id", "-g"}, options), "3\n");
-  options.attr.allow_setgroups = true;
-  options.attr.groups = {4};
-  EXPECT_EQ(Out("/usr/bin/id", {"id", "-G"}, options), "3 4\n");
-
-  options.attr.uid_map = {{0, 1, 1}, {0, 2, 1}};
-  EXPECT_EQ(Failure(options), "fork/exec /bin/true: uid_map: invalid argument");
-  options.attr.uid_map = {};
-  options.attr.gid_map = {{0, 1, 1}, {0, 2, 1}};
-  EXPECT_EQ(Failure(options), "fork/exec /bin/true: gid_map: invalid argument");
-  options.attr.namespaces = 0;
-  EXPECT_EQ(Failure(options), "fork/exec /bin/true: id maps without a user namespace");
-  options = Options();
-  options.attr.namespaces = 1;
-  EXPECT_EQ(Failure(options), "fork/exec /bin/true: unknown namespace");
-}
-
-// EX-23.
-TEST_P(AttributesTest, AnOrdinaryUserIsRootInItsNamespace) {
-  NEEDS_PRIVILEGES();
-  InForkedProcess([this] {
-    ASSERT_EQ(setgroups(0, nullptr) | setresgid(kNobody, kNobody, kNobody) |
-                  setresuid(kNobody, kNobody, kNobody),
-              0);
-    // Its own files in /proc are its own again.
-    ASSERT_EQ(prctl(PR_SET_DUMPABLE, 1), 0);
-    ForkExecOptions options = Options();
-    options.attr.namespaces = CLONE_NEWUSER | CLONE_NEWNET;
-    options.attr.uid_map = {{0, kNobody, 1}};
-    options.attr.gid_map = {{0, kNobody, 1}};
-    EXPECT_EQ(Out("/usr/bin/id", {"id", "-u"}, options), "0\n");
-    options.attr.uid_map = {{0, 1, 1}};
-    EXPECT_EQ(Failure(options), "fork/exec /bin/true: uid_map: operation not permitted");
-    // EX-23, TestEmptyCredGroupsDisableSetgroups.
-    options.attr.uid_map = {{0, kNobody, 1}};
-    options.attr.gid = 0;
-    EXPECT_EQ(Out("/usr/bin/id", {"id", "-g"}, options), "0\n");
-    options.attr.allow_setgroups = true;
-    EXPECT_EQ(Failure(options), "fork/exec /bin/true: gid_map: operation not permitted");
-  });
-}
-
 class Cgroup {
  public:
   Cgroup() {
@@ -458,7 +303,7 @@ class Cgroup {
     if (fd_ < 0) return;
     close(fd_);
     // Busy until the last process has quite gone.
-    EXPECT_TRUE(weft::spawn::testing::Eventually([this] { return rmdir(path_.c_str()) == 0; }));
+    EXPECT_TRUE(Eventually([this] { return rmdir(path_.c_str()) == 0; }));
   }
   int fd() const { return fd_; }
   std::string name() const { return path_.substr(path_.rfind('/')); }
@@ -476,14 +321,14 @@ TEST_P(AttributesTest, BeginsInItsCgroup) {
   EXPECT_THAT(Out("/bin/cat", {"cat", "/proc/self/cgroup"}, options), HasSubstr(cgroup.name()));
   // Without clone3 the child goes there by itself.
   InForkedProcess([&] {
-    weft::spawn::testing::RefuseSyscalls({SYS_clone3}, ENOSYS);
+    RefuseSyscalls({SYS_clone3}, ENOSYS);
     EXPECT_THAT(Out("/bin/cat", {"cat", "/proc/self/cgroup"}, options), HasSubstr(cgroup.name()));
     const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     options.attr.cgroup = null;
     EXPECT_EQ(Failure(options), "fork/exec /bin/true: open cgroup.procs: not a directory");
   });
   options.attr.cgroup = 999;
-  EXPECT_EQ(Failure(options), "fork/exec /bin/true: clone: bad file descriptor");
+  EXPECT_EQ(Failure(options), "fork/exec /bin/true: cgroup: bad file descriptor");
 }
 
 // A tracer of this process gets its children, but for those that ask not to be traced.
@@ -518,3 +363,4 @@ TEST_P(AttributesTest, Untraced) {
 }
 
 }  // namespace
+}  // namespace weft::spawn::testing

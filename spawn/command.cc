@@ -150,8 +150,9 @@ absl::StatusOr<spawn::Child> Command::State::ForkExec() {
   start.files = streams.child_files();
   start.files.insert(start.files.end(), options.extra_files.begin(), options.extra_files.end());
   start.attr = std::move(options.attr);
-  // This thread stands still until the child has begun.
-  const BlockingSection section(BlockingSection::Expect::kLong);
+  // This thread stands still until the child has begun, some 50 us. Whoever waits for its P gets it
+  // meanwhile; where nobody does, to look for a taker would only be in the child's way.
+  const BlockingSection section(BlockingSection::Expect::kShort);
   return spawn::ForkExec(path, argv, start);
 }
 
@@ -290,6 +291,7 @@ CommandResult Command::CombinedOutput() {
 absl::Status Command::Signal(int signal) { return state_->process.Signal(signal); }
 pid_t Command::pid() const { return state_->process.pid(); }
 ExitStatus Command::exit_status() const { return state_->process.exit_status(); }
+rusage Command::usage() const { return state_->process.usage(); }
 const std::string& Command::path() const { return state_->path; }
 const PipeEnd& Command::in() const { return state_->streams.in; }
 const PipeEnd& Command::out() const { return state_->streams.out; }

@@ -25,6 +25,7 @@
 #define WEFT_SPAWN_COMMAND_H_
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <memory>
@@ -127,8 +128,9 @@ class Command {
 
   // -1 before it has begun.
   pid_t pid() const;
-  // After Wait().
+  // After Wait(): how it ended, and what it and those of its children that it has waited for took.
   ExitStatus exit_status() const;
+  rusage usage() const;
   // What it was found as.
   const std::string& path() const;
 

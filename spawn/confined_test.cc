@@ -18,20 +18,8 @@
 #include "spawn/fork_exec.h"
 #include "spawn/testing.h"
 
+namespace weft::spawn::testing {
 namespace {
-
-using weft::spawn::Child;
-using weft::spawn::ForkExec;
-using weft::spawn::ForkExecOptions;
-using weft::spawn::StartErrorOf;
-using weft::spawn::testing::Collect;
-using weft::spawn::testing::Ended;
-using weft::spawn::testing::HasChildren;
-using weft::spawn::testing::InForkedProcess;
-using weft::spawn::testing::OpenFiles;
-using weft::spawn::testing::RefuseSyscalls;
-using weft::spawn::testing::RefuseSyscallWithBits;
-using weft::spawn::testing::WaitFor;
 
 // Starts that work and starts that fail, in both ways.
 void StartsWork(bool has_pidfd) {
@@ -97,6 +85,25 @@ TEST(ConfinedTest, WhereMemoryCannotBeShared) {
   }
 }
 
+// What is left then is what fork does.
+TEST(ConfinedTest, WithoutPidfdsWhereMemoryCannotBeShared) {
+  InForkedProcess([] {
+    RefuseSyscalls({SYS_clone3, SYS_pidfd_open}, ENOSYS);
+    RefuseSyscallWithBits(SYS_clone, CLONE_VM | CLONE_PIDFD, EINVAL);
+    StartsWork(/*has_pidfd=*/false);
+  });
+}
+
+// Where forking is not possible at all, it is not needed.
+TEST(ConfinedTest, MemoryIsSharedWithoutPidfdsToo) {
+  InForkedProcess([] {
+    RefuseSyscalls({SYS_clone3, SYS_pidfd_open}, ENOSYS);
+    RefuseSyscallWithBits(SYS_clone, CLONE_PIDFD, EINVAL);
+    RefuseSyscallWithoutBits(SYS_clone, CLONE_VM, EIO);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(Out("/bin/echo", {"echo", "shared"}), "shared\n");
+  });
+}
+
 TEST(ConfinedTest, WithoutCloseRange) {
   InForkedProcess([] {
     const int leaky = open("/etc/passwd", O_RDONLY);
@@ -114,7 +121,7 @@ TEST(ConfinedTest, WithoutCloseRange) {
 }
 
 TEST(ConfinedTest, WithoutCloseRangeAndProc) {
-  if (geteuid() != 0) GTEST_SKIP() << "takes root";
+  NEEDS_PRIVILEGES();
   InForkedProcess([] {
     ASSERT_EQ(unshare(CLONE_NEWNS), 0);
     ASSERT_EQ(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
@@ -127,18 +134,15 @@ TEST(ConfinedTest, WithoutCloseRangeAndProc) {
 }
 
 TEST(ConfinedTest, AsAnOrdinaryUser) {
-  if (geteuid() != 0) GTEST_SKIP() << "takes root";
+  NEEDS_PRIVILEGES();
   InForkedProcess([] {
-    constexpr uid_t kNobody = 65534;
-    ASSERT_EQ(setgroups(0, nullptr) | setresgid(kNobody, kNobody, kNobody) |
-                  setresuid(kNobody, kNobody, kNobody),
-              0);
+    BecomeNobody();
     StartsWork(/*has_pidfd=*/true);
   });
 }
 
 TEST(ConfinedTest, AsTheFirstProcessOfANamespace) {
-  if (geteuid() != 0) GTEST_SKIP() << "takes root";
+  NEEDS_PRIVILEGES();
   InForkedProcess([] {
     ASSERT_EQ(unshare(CLONE_NEWPID), 0);
     // The next process is number 1 in there.
@@ -158,7 +162,7 @@ TEST(ConfinedTest, AsTheFirstProcessOfANamespace) {
 // A process that has asked for its children to be in another namespace: the child is the first in
 // there, and nothing has been tried out with another child before.
 TEST(ConfinedTest, WhereTheNextChildIsTheFirstOfANamespace) {
-  if (geteuid() != 0) GTEST_SKIP() << "takes root";
+  NEEDS_PRIVILEGES();
   for (const bool plain_fork : {false, true}) {
     InForkedProcess([&] {
       ASSERT_EQ(unshare(CLONE_NEWPID), 0);
@@ -192,3 +196,4 @@ TEST(ConfinedTest, WithoutStandardDescriptors) {
 }
 
 }  // namespace
+}  // namespace weft::spawn::testing

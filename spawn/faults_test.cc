@@ -5,11 +5,14 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,19 +22,8 @@
 #include "spawn/internal/child_stack.h"
 #include "spawn/testing.h"
 
+namespace weft::spawn::testing {
 namespace {
-
-using weft::spawn::Child;
-using weft::spawn::ForkExec;
-using weft::spawn::ForkExecOptions;
-using weft::spawn::StartError;
-using weft::spawn::StartErrorOf;
-using weft::spawn::Step;
-using weft::spawn::testing::HasChildren;
-using weft::spawn::testing::InForkedProcess;
-using weft::spawn::testing::OpenFiles;
-using weft::spawn::testing::RefuseSyscalls;
-using weft::spawn::testing::WaitFor;
 
 // Where each start copies the shadow memory of a sanitizer too, a tenth must do.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -46,7 +38,6 @@ constexpr int kStarts = 100;
 #else
 constexpr int kStarts = 1000;
 #endif
-constexpr uid_t kNobody = 65534;
 
 // How many mappings this process has, to see that no stacks are left. (Some are kept.)
 int Mappings() {
@@ -57,44 +48,44 @@ int Mappings() {
   return lines;
 }
 
-class FaultsTest : public ::testing::TestWithParam<bool> {
- protected:
-  ForkExecOptions Options() const {
-    ForkExecOptions options;
-    options.attr.plain_fork = GetParam();
-    return options;
-  }
+// The number that the next descriptor gets.
+int NextFd() {
+  const int fd = dup(2);
+  close(fd);
+  return fd;
+}
 
-  // A thousand starts, all of which fail in this way.
-  void AllFail(const std::string& path, const ForkExecOptions& options, Step step, int error) {
+class FaultsTest : public WaysTest {
+ protected:
+  // Many starts, all of which fail in this way.
+  void AllFail(const std::string& path, const ForkExecOptions& options, Step step, int error,
+               int starts = kStarts) {
     // What is made once has been made.
     ForkExec("/nowhere", {"x"}, Options()).IgnoreError();
     const std::vector<std::string> files = OpenFiles();
+    const int next = NextFd();
     const int mappings = Mappings();
-    for (int i = 0; i < kStarts; ++i) {
+    for (int i = 0; i < starts; ++i) {
       const absl::StatusOr<Child> child = ForkExec(path, {path}, options);
       const StartError why = StartErrorOf(child.status()).value_or(StartError{});
       ASSERT_TRUE(!child.ok() && why.step == step && why.error == error)
           << child.status() << " step " << static_cast<int>(why.step);
     }
+    EXPECT_EQ(NextFd(), next);
     EXPECT_EQ(OpenFiles(), files);
     EXPECT_LE(Mappings(), mappings + 8);
     EXPECT_FALSE(HasChildren());
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Ways, FaultsTest, ::testing::Bool(),
-                         [](const auto& way) { return way.param ? "Forked" : "Shared"; });
+IN_BOTH_WAYS(FaultsTest);
 
 TEST_P(FaultsTest, NoSuchProgram) { AllFail("/nowhere/x", Options(), Step::kExec, ENOENT); }
 
 TEST_P(FaultsTest, NotAllowedToRun) { AllFail("/etc/passwd", Options(), Step::kExec, EACCES); }
 
 TEST_P(FaultsTest, NoProgram) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/data.", getpid());
-  const int file = open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0755);
-  ASSERT_EQ(write(file, "data\n", 5), 5);
-  close(file);
+  const std::string path = WriteFile("data", "data\n", 0755);
   AllFail(path, Options(), Step::kExec, ENOEXEC);
   unlink(path.c_str());
 }
@@ -114,8 +105,7 @@ TEST_P(FaultsTest, BadDescriptor) {
 // Each number of descriptors still to be had fails another step.
 TEST_P(FaultsTest, TooManyOpenFiles) {
   InForkedProcess([this] {
-    int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    close(next);
+    const int next = NextFd();
     int failed = 0;
     for (int spare = 0; spare <= 8; ++spare) {
       rlimit limit;
@@ -132,16 +122,13 @@ TEST_P(FaultsTest, TooManyOpenFiles) {
       } else {
         EXPECT_EQ(why.error, ENOENT) << status;
       }
-      const int now = open("/dev/null", O_RDONLY | O_CLOEXEC);
-      EXPECT_EQ(now, next) << "a descriptor has been left";
-      close(now);
+      EXPECT_EQ(NextFd(), next) << "a descriptor has been left";
       EXPECT_FALSE(HasChildren());
     }
     EXPECT_GE(failed, 1);
   });
   InForkedProcess([this] {
-    const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    close(next);
+    const int next = NextFd();
     rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = static_cast<rlim_t>(next);
@@ -151,18 +138,16 @@ TEST_P(FaultsTest, TooManyOpenFiles) {
     }
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    EXPECT_EQ(open("/dev/null", O_RDONLY | O_CLOEXEC), next);
+    EXPECT_EQ(NextFd(), next);
     EXPECT_FALSE(HasChildren());
   });
 }
 
 TEST_P(FaultsTest, TooManyProcesses) {
-  if (geteuid() != 0) GTEST_SKIP() << "takes root";
+  NEEDS_PRIVILEGES();
   InForkedProcess([this] {
     // Root is not limited.
-    ASSERT_EQ(setgroups(0, nullptr) | setresgid(kNobody, kNobody, kNobody) |
-                  setresuid(kNobody, kNobody, kNobody),
-              0);
+    BecomeNobody();
     rlimit limit = {0, 0};
     ASSERT_EQ(setrlimit(RLIMIT_NPROC, &limit), 0);
     AllFail("/bin/true", Options(), Step::kClone, EAGAIN);
@@ -180,53 +165,111 @@ TEST_P(FaultsTest, NoMemoryForTheStack) {
   });
 }
 
-// Every system call that a child makes is refused in turn.
-TEST_P(FaultsTest, EveryStepOfTheChild) {
-  struct Case {
-    int syscall;
-    Step step;
-    void (*ask)(ForkExecOptions&);
-  };
-  const auto nothing = [](ForkExecOptions&) {};
-  const Case cases[] = {
-      {SYS_setsid, Step::kSession, [](ForkExecOptions& o) { o.attr.new_session = true; }},
-      {SYS_setpgid, Step::kProcessGroup, [](ForkExecOptions& o) { o.attr.process_group = 0; }},
-      {SYS_dup3, Step::kFiles, [](ForkExecOptions& o) { o.files = {0, 1, 2, 0}; }},
-      {SYS_prlimit64, Step::kLimits,
-       [](ForkExecOptions& o) { o.attr.limits = {{RLIMIT_CORE, {0, 0}}}; }},
-      {SYS_setpriority, Step::kNice, [](ForkExecOptions& o) { o.attr.nice = 1; }},
-      {SYS_sched_setaffinity, Step::kAffinity, [](ForkExecOptions& o) { o.attr.cpus = {0}; }},
-      {SYS_chroot, Step::kChroot, [](ForkExecOptions& o) { o.attr.chroot = "/"; }},
-      {SYS_setgroups, Step::kGroups, [](ForkExecOptions& o) { o.attr.groups.emplace(); }},
-      {SYS_setresgid, Step::kGid, [](ForkExecOptions& o) { o.attr.gid = getgid(); }},
-      {SYS_setresuid, Step::kUid, [](ForkExecOptions& o) { o.attr.uid = getuid(); }},
-      {SYS_capset, Step::kCapabilities,
-       [](ForkExecOptions& o) { o.attr.ambient_capabilities = {10}; }},
-      {SYS_chdir, Step::kDir, [](ForkExecOptions& o) { o.dir = "/"; }},
-      {SYS_execve, Step::kExec, nothing},
-  };
-  const bool root = geteuid() == 0;
-  for (const Case& c : cases) {
+// One step of a start that fails, and how.
+struct Fault {
+  Step step;
+  int error;
+  void (*inject)();  // in a process of its own
+  void (*ask)(ForkExecOptions&);
+};
+
+constexpr int kInjected = ENOANO;
+template <int number>
+void Refuse() {
+  RefuseSyscalls({number}, kInjected);
+}
+template <int number, int which, uint32_t value>
+void RefuseWith() {
+  RefuseSyscallWith(number, which, value, kInjected);
+}
+void Nothing() {}
+void NewUser(ForkExecOptions& options) { options.attr.namespaces = CLONE_NEWUSER; }
+void Capability(ForkExecOptions& options) { options.attr.ambient_capabilities = {10}; }
+
+// In the order of the steps. kArguments, kChildStack and kKilled have tests of their own.
+const Fault kFaults[] = {
+    {Step::kStatusPipe, kInjected, Refuse<SYS_pipe2>, NewUser},
+    {Step::kCgroupOpen, ENOENT, [] { RefuseSyscalls({SYS_clone3}, ENOSYS); },
+     [](ForkExecOptions& o) { o.attr.cgroup = open("/usr", O_RDONLY | O_DIRECTORY | O_CLOEXEC); }},
+    {Step::kClone, kInjected, [] { RefuseSyscalls({SYS_clone3, SYS_clone}, kInjected); },
+     [](ForkExecOptions&) {}},
+    {Step::kUidMap, EINVAL, Nothing,
+     [](ForkExecOptions& o) {
+       NewUser(o);
+       o.attr.uid_map = {{0, 1, 1}, {0, 2, 1}};
+     }},
+    {Step::kGidMap, EINVAL, Nothing,
+     [](ForkExecOptions& o) {
+       NewUser(o);
+       o.attr.gid_map = {{0, 1, 1}, {0, 2, 1}};
+     }},
+    {Step::kSession, kInjected, Refuse<SYS_setsid>,
+     [](ForkExecOptions& o) { o.attr.new_session = true; }},
+    {Step::kProcessGroup, kInjected, Refuse<SYS_setpgid>,
+     [](ForkExecOptions& o) { o.attr.process_group = 0; }},
+    {Step::kForeground, kInjected, RefuseWith<SYS_ioctl, 1, TIOCSPGRP>,
+     [](ForkExecOptions& o) { o.attr.foreground_tty = 0; }},
+    {Step::kCgroup, EBADF, Nothing, [](ForkExecOptions& o) { o.attr.cgroup = 999; }},
+    {Step::kPrivateMounts, kInjected, Refuse<SYS_mount>,
+     [](ForkExecOptions& o) { o.attr.namespaces = CLONE_NEWNS; }},
+    {Step::kFiles, kInjected, Refuse<SYS_dup3>, [](ForkExecOptions& o) { o.files = {0, 1, 2, 0}; }},
+    {Step::kFiles, kInjected, RefuseWith<SYS_fcntl, 1, F_SETFD>, [](ForkExecOptions&) {}},
+    {Step::kFiles, kInjected, RefuseWith<SYS_fcntl, 1, F_DUPFD_CLOEXEC>,
+     [](ForkExecOptions& o) { o.files = {1, 0}; }},
+    {Step::kCloseOthers, kInjected,
+     [] { RefuseSyscalls({SYS_close_range, SYS_getdents64}, kInjected); }, [](ForkExecOptions&) {}},
+    {Step::kControllingTty, kInjected, RefuseWith<SYS_ioctl, 1, TIOCSCTTY>,
+     [](ForkExecOptions& o) {
+       o.attr.new_session = true;
+       o.attr.controlling_tty = 0;
+     }},
+    {Step::kLimits, kInjected, Refuse<SYS_prlimit64>,
+     [](ForkExecOptions& o) { o.attr.limits = {{RLIMIT_CORE, {0, 0}}}; }},
+    {Step::kNice, kInjected, Refuse<SYS_setpriority>, [](ForkExecOptions& o) { o.attr.nice = 1; }},
+    {Step::kAffinity, kInjected, Refuse<SYS_sched_setaffinity>,
+     [](ForkExecOptions& o) { o.attr.cpus = {0}; }},
+    {Step::kChroot, kInjected, Refuse<SYS_chroot>, [](ForkExecOptions& o) { o.attr.chroot = "/"; }},
+    {Step::kGroups, kInjected, Refuse<SYS_setgroups>,
+     [](ForkExecOptions& o) { o.attr.groups.emplace(); }},
+    {Step::kGid, kInjected, Refuse<SYS_setresgid>,
+     [](ForkExecOptions& o) { o.attr.gid = getgid(); }},
+    {Step::kUid, kInjected, Refuse<SYS_setresuid>,
+     [](ForkExecOptions& o) { o.attr.uid = getuid(); }},
+    {Step::kCapabilities, kInjected, RefuseWith<SYS_prctl, 0, PR_SET_KEEPCAPS>, Capability},
+    {Step::kCapabilities, kInjected, Refuse<SYS_capget>, Capability},
+    {Step::kCapabilities, kInjected, Refuse<SYS_capset>, Capability},
+    {Step::kCapabilities, kInjected, RefuseWith<SYS_prctl, 0, PR_CAP_AMBIENT>, Capability},
+    {Step::kDir, kInjected, Refuse<SYS_chdir>, [](ForkExecOptions& o) { o.dir = "/"; }},
+    {Step::kNoNewPrivileges, kInjected, RefuseWith<SYS_prctl, 0, PR_SET_NO_NEW_PRIVS>,
+     [](ForkExecOptions& o) { o.attr.no_new_privileges = true; }},
+    {Step::kParentDeathSignal, kInjected, RefuseWith<SYS_prctl, 0, PR_SET_PDEATHSIG>,
+     [](ForkExecOptions& o) { o.attr.parent_death_signal = SIGTERM; }},
+    {Step::kDefaultSignals, kInjected, RefuseWith<SYS_rt_sigaction, 0, SIGUSR2>,
+     [](ForkExecOptions& o) { o.attr.default_signals = {SIGUSR2}; }},
+    {Step::kExec, kInjected, Refuse<SYS_execve>, [](ForkExecOptions&) {}},
+};
+
+TEST_P(FaultsTest, EveryStep) {
+  NEEDS_PRIVILEGES();
+  std::set<Step> seen;
+  for (const Fault& fault : kFaults) {
+    SCOPED_TRACE(absl::StrCat("step ", static_cast<int>(fault.step)));
+    seen.insert(fault.step);
     InForkedProcess([&] {
       ForkExecOptions options = Options();
-      c.ask(options);
-      RefuseSyscalls({c.syscall}, ENOANO);
-      for (int i = 0; i < 20; ++i) {
-        const absl::Status status = ForkExec("/bin/true", {"x"}, options).status();
-        const StartError why = StartErrorOf(status).value_or(StartError{});
-        EXPECT_TRUE(why.error == ENOANO || !root) << status;
-        EXPECT_TRUE(why.step == c.step || !root) << status;
-        EXPECT_NE(why.error, 0);
-      }
-      EXPECT_FALSE(HasChildren());
+      fault.ask(options);
+      fault.inject();
+      AllFail("/bin/true", options, fault.step, fault.error, GetParam() ? kStarts / 10 : kStarts);
     });
   }
+  // All that there are, but for kNone and those that are named above.
+  EXPECT_EQ(seen.size(), static_cast<size_t>(Step::kKilled) - 3);
 }
 
 // A child that is killed before its program begins has not been started.
 TEST_P(FaultsTest, KilledOnTheWay) {
   InForkedProcess([this] {
-    weft::spawn::testing::KillAtSyscall(SYS_execve);
+    KillAtSyscall(SYS_execve);
     const std::vector<std::string> files = OpenFiles();
     const absl::Status status = ForkExec("/bin/true", {"x"}, Options()).status();
     EXPECT_EQ(status.message(), "fork/exec /bin/true: killed by signal 31 before it began");
@@ -237,11 +280,5 @@ TEST_P(FaultsTest, KilledOnTheWay) {
   });
 }
 
-TEST_P(FaultsTest, BadMapsOfAUserNamespace) {
-  ForkExecOptions options = Options();
-  options.attr.namespaces = CLONE_NEWUSER;
-  options.attr.uid_map = {{0, 1, 1}, {0, 2, 1}};
-  AllFail("/bin/true", options, Step::kUidMap, EINVAL);
-}
-
 }  // namespace
+}  // namespace weft::spawn::testing

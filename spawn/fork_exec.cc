@@ -6,11 +6,13 @@
 //
 //   clone3  memory shared, parent suspended, pidfd, cgroup, handlers reset by the kernel
 //   clone   memory shared, parent suspended, pidfd; the child does the rest
-//   clone3  memory copied
-//   clone   memory copied
+//   clone   the same without a pidfd, which is asked for afterwards (Linux before 5.2)
+//   clone3  memory copied, pidfd
+//   clone   memory copied, pidfd
 //   clone   as fork does it; a pidfd is asked for afterwards
 //
-// An error that is nobody's refusal (EAGAIN at RLIMIT_NPROC, EMFILE, ENOMEM) ends the search.
+// An error that is nobody's refusal (EAGAIN at RLIMIT_NPROC, EMFILE, ENOMEM) ends the search. What
+// the kernel has been found to lack is not asked for again.
 //
 // The outcome. A child that shares memory writes it into the plan. Others write it into a pipe that
 // exec closes. Emulators may take a clone that asks for shared memory and make a fork of it, so
@@ -53,20 +55,23 @@ using internal::KernelSignals;
 using internal::Outcome;
 
 struct Way {
-  bool clone3;
-  bool share;
-  bool bare;
+  bool clone3 = false;
+  bool share = false;
+  bool pidfd = false;
+  bool as_fork = false;
 };
-constexpr Way kWays[] = {{true, true, false},
-                         {false, true, false},
-                         {true, false, false},
-                         {false, false, false},
-                         {false, false, true}};
+constexpr Way kWays[] = {{.clone3 = true, .share = true, .pidfd = true},
+                         {.share = true, .pidfd = true},
+                         {.share = true},
+                         {.clone3 = true, .pidfd = true},
+                         {.pidfd = true},
+                         {.as_fork = true}};
 
 // This process has seen a child write to its memory.
 std::atomic<bool> memory_is_shared{false};
-// The kernel has no clone3.
+// The kernel has no clone3, or a clone that gives no pidfd.
 std::atomic<bool> no_clone3{false};
+std::atomic<bool> no_pidfd{false};
 
 class OwnedFd {
  public:
@@ -147,6 +152,11 @@ bool IsRefusal(int error) {
   return error == ENOSYS || error == EPERM || error == EINVAL || error == E2BIG;
 }
 
+// Of whatever the child was to have besides.
+bool IsShortage(int error) {
+  return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
+}
+
 std::string Lines(const std::vector<IdMap>& map) {
   std::string lines;
   for (const IdMap& line : map) {
@@ -193,23 +203,34 @@ class Start {
 
   absl::Status Clone() {
     const bool may_share = !attr_.plain_fork && !NewUser();
+    bool pidfd_refused = false;
     int error = ENOSYS;
     for (const Way& way : kWays) {
       if (way.share && !may_share) continue;
       // Relaxed: these guard nothing.
       if (way.clone3 && no_clone3.load(std::memory_order_relaxed)) continue;
+      if (way.pidfd && no_pidfd.load(std::memory_order_relaxed)) continue;
       if (absl::Status status = PrepareFor(way); !status.ok()) return status;
       const int64_t pid = internal::StartChild(RequestFor(way), &plan_);
       if (pid > 0) {
         pid_ = static_cast<pid_t>(pid);
         way_ = way;
+        if (!way.pidfd && pidfd_refused) no_pidfd.store(true, std::memory_order_relaxed);
         return absl::OkStatus();
       }
       error = static_cast<int>(-pid);
       if (!IsRefusal(error)) break;
       if (way.clone3 && error == ENOSYS) no_clone3.store(true, std::memory_order_relaxed);
+      pidfd_refused = pidfd_refused || way.pidfd;
     }
-    return Error(Step::kClone, error);
+    return CloneError(error);
+  }
+
+  // Names what the kernel may have refused.
+  absl::Status CloneError(int error) const {
+    if (IsShortage(error)) return Error(Step::kClone, error);
+    if (attr_.cgroup.has_value() && !IsRefusal(error)) return Error(Step::kCgroup, error);
+    return Error(Step::kClone, error, static_cast<int>(attr_.namespaces));
   }
 
   absl::Status PrepareFor(const Way& way) {
@@ -240,9 +261,8 @@ class Start {
         request.cgroup = *attr_.cgroup;
       }
     }
-    if (way.bare) {
-      request.exit_signal = SIGCHLD;
-    } else {
+    if (way.as_fork) request.exit_signal = SIGCHLD;
+    if (way.pidfd) {
       request.flags |= CLONE_PIDFD;
       request.pidfd = pidfd_.address();
     }
@@ -307,10 +327,10 @@ class Start {
 
   // Takes the child away if it has not begun its program. The signal that ended it, or 0.
   int WaitUntilBegun(bool failed) const {
-    if (way_.bare && !failed) return 0;
+    if (way_.as_fork && !failed) return 0;
     int status = 0;
     const int64_t waited =
-        internal::RawSyscall(SYS_wait4, pid_, &status, way_.bare ? 0 : __WCLONE, nullptr);
+        internal::RawSyscall(SYS_wait4, pid_, &status, way_.as_fork ? 0 : __WCLONE, nullptr);
     return waited == pid_ && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   }
 

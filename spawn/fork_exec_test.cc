@@ -20,61 +20,15 @@
 #include "gtest/gtest.h"
 #include "spawn/testing.h"
 
+namespace weft::spawn::testing {
 namespace {
 
-using testing::Contains;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using weft::spawn::Child;
-using weft::spawn::ForkExec;
-using weft::spawn::ForkExecOptions;
-using weft::spawn::StartError;
-using weft::spawn::StartErrorOf;
-using weft::spawn::Step;
-using weft::spawn::testing::Collect;
-using weft::spawn::testing::Ended;
-using weft::spawn::testing::HasChildren;
-using weft::spawn::testing::OpenFiles;
-using weft::spawn::testing::StatusLine;
-using weft::spawn::testing::WaitFor;
+using ::testing::Contains;
+using ::testing::HasSubstr;
 
-std::string TempPath(const std::string& name) {
-  return absl::StrCat(::testing::TempDir(), "/", name, ".", getpid());
-}
+class ForkExecTest : public WaysTest {};
 
-std::string WriteFile(const std::string& name, const std::string& text, mode_t mode) {
-  const std::string path = TempPath(name);
-  std::ofstream(path) << text;
-  chmod(path.c_str(), mode);
-  return path;
-}
-
-std::string ReadFile(const std::string& path) {
-  std::stringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
-// Each test with memory shared, and with a forked child.
-class ForkExecTest : public ::testing::TestWithParam<bool> {
- protected:
-  ForkExecOptions Options() const {
-    ForkExecOptions options;
-    options.attr.plain_fork = GetParam();
-    return options;
-  }
-  std::string Out(const std::string& path, const std::vector<std::string>& argv,
-                  ForkExecOptions options) {
-    const absl::StatusOr<Ended> ended = Collect(path, argv, std::move(options));
-    return ended.ok() ? ended->out : std::string(ended.status().message());
-  }
-  absl::Status Failure(const std::string& path, const ForkExecOptions& options) {
-    return Collect(path, {path}, options).status();
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(Ways, ForkExecTest, ::testing::Bool(),
-                         [](const auto& way) { return way.param ? "Forked" : "Shared"; });
+IN_BOTH_WAYS(ForkExecTest);
 
 TEST_P(ForkExecTest, RunsAProgramWithItsArguments) {
   const absl::StatusOr<Ended> ended =
@@ -116,7 +70,7 @@ TEST_P(ForkExecTest, AnInheritedEnvironmentSaysWhereTheChildRuns) {
   options.dir = "/usr";
   env = absl::StrSplit(Out("/usr/bin/env", {"env"}, options), '\n');
   EXPECT_THAT(env, Contains("PWD=/usr"));
-  EXPECT_THAT(env, testing::Not(Contains("PWD=/nowhere")));
+  EXPECT_THAT(env, ::testing::Not(Contains("PWD=/nowhere")));
   // One that is given is left alone.
   options.env = {"PWD=/given"};
   EXPECT_EQ(Out("/usr/bin/env", {"env"}, options), "PWD=/given\n");
@@ -172,7 +126,7 @@ TEST_P(ForkExecTest, SaysWhichStepFailedAndWhy) {
        }) {
     ForkExecOptions options = Options();
     options.dir = c.dir;
-    const absl::Status status = Failure(c.path, options);
+    const absl::Status status = ForkExec(c.path, {c.path}, options).status();
     EXPECT_EQ(status.message(), absl::StrCat("fork/exec ", c.path, c.text));
     EXPECT_EQ(status.code(), absl::ErrnoToStatusCode(c.error));
     const std::optional<StartError> error = StartErrorOf(status);
@@ -318,7 +272,7 @@ TEST_P(ForkExecTest, AFailedStartRaisesNoSigchld) {
   const absl::StatusOr<Child> child = ForkExec("/bin/true", {"true"}, Options());
   ASSERT_TRUE(child.ok());
   EXPECT_EQ(WaitFor(*child).exit_code, 0);
-  EXPECT_TRUE(weft::spawn::testing::Eventually([] { return raised == 1; }));
+  EXPECT_TRUE(Eventually([] { return raised == 1; }));
   sigaction(SIGCHLD, &old, nullptr);
 }
 
@@ -332,8 +286,9 @@ TEST_P(ForkExecTest, WorksWhereNobodyWaitsForChildren) {
   const absl::StatusOr<Child> child = ForkExec("/bin/true", {"true"}, Options());
   ASSERT_TRUE(child.ok()) << child.status();
   close(child->pidfd);
-  EXPECT_TRUE(weft::spawn::testing::Eventually([] { return !HasChildren(); }));
+  EXPECT_TRUE(Eventually([] { return !HasChildren(); }));
   sigaction(SIGCHLD, &old, nullptr);
 }
 
 }  // namespace
+}  // namespace weft::spawn::testing

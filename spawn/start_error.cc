@@ -1,16 +1,19 @@
 #include "spawn/start_error.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/optional.h"
 
@@ -43,10 +46,26 @@ std::string LimitName(int resource) {
   }
 }
 
+// "clone with namespaces net,uts".
+std::string CloneName(absl::string_view clone, int namespaces) {
+  constexpr std::pair<int, absl::string_view> kNames[] = {
+      {CLONE_NEWNS, "mount"},     {CLONE_NEWUTS, "uts"}, {CLONE_NEWIPC, "ipc"},
+      {CLONE_NEWUSER, "user"},    {CLONE_NEWPID, "pid"}, {CLONE_NEWNET, "net"},
+      {CLONE_NEWCGROUP, "cgroup"}};
+  std::vector<absl::string_view> asked;
+  for (const auto& [bit, name] : kNames) {
+    if (namespaces > 0 && (namespaces & bit) != 0) asked.push_back(name);
+  }
+  if (asked.empty()) return std::string(clone);
+  return absl::StrCat(clone, " with namespaces ", absl::StrJoin(asked, ","));
+}
+
 // The step, and which of several: "setrlimit RLIMIT_NOFILE".
 std::string What(const StartError& error) {
   const absl::string_view name = StepName(error.step);
   switch (error.step) {
+    case Step::kClone:
+      return CloneName(name, error.index);
     case Step::kFiles:
       return absl::StrCat(name, " ", error.index);
     case Step::kLimits:

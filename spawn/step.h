@@ -13,13 +13,13 @@ enum class Step : uint8_t {
   kChildStack,      // memory for the child's stack
   kStatusPipe,      // the pipe by which a child reports that does not share memory
   kCgroupOpen,      // the cgroup's list of processes, where the child has to enter by itself
-  kClone,           // the new process, its namespaces and its cgroup among it
+  kClone,           // the new process; index: the namespaces that were asked for, or 0
   kUidMap,          // the user namespace's maps
   kGidMap,          //
   kSession,         // all that follow in the child
   kProcessGroup,    //
   kForeground,      //
-  kCgroup,          //
+  kCgroup,          // entering it, or being made in it
   kPrivateMounts,   // a new mount namespace is detached from its origin
   kFiles,           // index: the child's descriptor
   kCloseOthers,     // close_range(2) is not there, nor is /proc/self/fd

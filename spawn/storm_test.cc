@@ -17,30 +17,14 @@
 #include "spawn/testing.h"
 #include "tests/rounds.h"
 
+namespace weft::spawn::testing {
 namespace {
 
-using weft::spawn::Child;
-using weft::spawn::ForkExec;
-using weft::spawn::ForkExecOptions;
-using weft::spawn::StartErrorOf;
-using weft::spawn::testing::Collect;
-using weft::spawn::testing::Ended;
-using weft::spawn::testing::HasChildren;
-using weft::spawn::testing::OpenFiles;
-using weft::spawn::testing::WaitFor;
 using weft::testing::Rounds;
 
-class StormTest : public ::testing::TestWithParam<bool> {
- protected:
-  ForkExecOptions Options() const {
-    ForkExecOptions options;
-    options.attr.plain_fork = GetParam();
-    return options;
-  }
-};
+class StormTest : public WaysTest {};
 
-INSTANTIATE_TEST_SUITE_P(Ways, StormTest, ::testing::Bool(),
-                         [](const auto& way) { return way.param ? "Forked" : "Shared"; });
+IN_BOTH_WAYS(StormTest);
 
 TEST_P(StormTest, FiveHundredChildrenAtOnce) {
   const int children = Rounds(500);
@@ -153,3 +137,4 @@ TEST_P(StormTest, OtherThreadsRunMeanwhile) {
 }
 
 }  // namespace
+}  // namespace weft::spawn::testing

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -11,11 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -30,6 +34,23 @@ void Install(std::vector<sock_filter> code) {
   sock_fprog program = {static_cast<unsigned short>(code.size()), code.data()};
   ASSERT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
   ASSERT_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+uint32_t Refusal(int error) { return SECCOMP_RET_ERRNO | static_cast<uint32_t>(error); }
+
+// What is done about a system call for which a test of its argument `which` held, or did not.
+struct Answers {
+  uint32_t held;
+  uint32_t did_not;
+};
+void InstallForArgument(int number, int which, uint16_t test, uint32_t value, Answers answers) {
+  const auto offset =
+      static_cast<uint32_t>(offsetof(seccomp_data, args) + sizeof(uint64_t) * size_t(which));
+  Install({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 4),
+           BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset), BPF_JUMP(test, value, 0, 1),
+           BPF_STMT(BPF_RET | BPF_K, answers.held), BPF_STMT(BPF_RET | BPF_K, answers.did_not),
+           BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)});
 }
 
 }  // namespace
@@ -58,6 +79,22 @@ absl::StatusOr<Ended> Collect(const std::string& path, const std::vector<std::st
   Ended ended = WaitFor(*child);
   ended.out = std::move(out);
   return ended;
+}
+
+std::string Out(const std::string& path, const std::vector<std::string>& argv,
+                ForkExecOptions options) {
+  const absl::StatusOr<Ended> ended = Collect(path, argv, std::move(options));
+  return ended.ok() ? ended->out : std::string(ended.status().message());
+}
+
+std::string Failure(const ForkExecOptions& options) {
+  const absl::StatusOr<Child> child = ForkExec("/bin/true", {"true"}, options);
+  if (child.ok()) {
+    WaitFor(*child);
+    return "it began";
+  }
+  EXPECT_FALSE(HasChildren());
+  return std::string(child.status().message());
 }
 
 Ended WaitFor(const Child& child) {
@@ -96,23 +133,34 @@ bool HasChildren() {
 }
 
 std::string StatusLine(const std::string& name, ForkExecOptions options) {
-  const absl::StatusOr<Ended> ended =
-      Collect("/bin/cat", {"cat", "/proc/self/status"}, std::move(options));
-  if (!ended.ok()) return std::string(ended.status().message());
-  for (absl::string_view line : absl::StrSplit(ended->out, '\n')) {
+  const std::string status = Out("/bin/cat", {"cat", "/proc/self/status"}, std::move(options));
+  for (absl::string_view line : absl::StrSplit(status, '\n')) {
     if (absl::ConsumePrefix(&line, name) && absl::ConsumePrefix(&line, ":\t")) {
       return std::string(absl::StripTrailingAsciiWhitespace(line));
     }
   }
-  return absl::StrCat("no ", name, " in ", ended->out);
+  return absl::StrCat("no ", name, " in ", status);
 }
 
-std::string StatField(int field, ForkExecOptions options) {
-  const absl::StatusOr<Ended> ended =
-      Collect("/bin/cat", {"cat", "/proc/self/stat"}, std::move(options));
-  if (!ended.ok()) return std::string(ended.status().message());
-  const std::vector<std::string> fields = absl::StrSplit(ended->out, ' ');
-  return static_cast<size_t>(field) > fields.size() ? ended->out : fields[size_t(field) - 1];
+std::vector<std::string> Stat(ForkExecOptions options) {
+  return absl::StrSplit(Out("/bin/cat", {"cat", "/proc/self/stat"}, std::move(options)), ' ');
+}
+
+std::string TempPath(const std::string& name) {
+  return absl::StrCat(::testing::TempDir(), "/", name, ".", getpid());
+}
+
+std::string ReadFile(const std::string& path) {
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+std::string WriteFile(const std::string& name, const std::string& text, mode_t mode) {
+  const std::string path = TempPath(name);
+  std::ofstream(path) << text;
+  chmod(path.c_str(), mode);
+  return path;
 }
 
 void InForkedProcess(const std::function<void()>& body) {
@@ -129,12 +177,27 @@ void InForkedProcess(const std::function<void()>& body) {
   EXPECT_EQ(status, 0) << "of the forked process";
 }
 
+bool Privileged() {
+  std::ifstream map("/proc/self/uid_map");
+  uint64_t inside = 0, outside = 0, count = 0;
+  map >> inside >> outside >> count;
+  return geteuid() == 0 && count > kNobody;
+}
+
+void BecomeNobody() {
+  ASSERT_EQ(setgroups(0, nullptr) | setresgid(kNobody, kNobody, kNobody) |
+                setresuid(kNobody, kNobody, kNobody),
+            0);
+  // Its files in /proc are its own again.
+  ASSERT_EQ(prctl(PR_SET_DUMPABLE, 1), 0);
+}
+
 void RefuseSyscalls(const std::vector<int>& numbers, int error) {
   std::vector<sock_filter> code;
   code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
   for (const int number : numbers) {
     code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1));
-    code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)));
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, Refusal(error)));
   }
   code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
   Install(std::move(code));
@@ -147,15 +210,19 @@ void KillAtSyscall(int number) {
            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)});
 }
 
+void RefuseSyscallWith(int number, int which, uint32_t value, int error) {
+  InstallForArgument(number, which, BPF_JMP | BPF_JEQ | BPF_K, value,
+                     {.held = Refusal(error), .did_not = SECCOMP_RET_ALLOW});
+}
+
 void RefuseSyscallWithBits(int number, uint32_t bits, int error) {
-  std::vector<sock_filter> code;
-  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)));
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 3));
-  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)));
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1));
-  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)));
-  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
-  Install(std::move(code));
+  InstallForArgument(number, 0, BPF_JMP | BPF_JSET | BPF_K, bits,
+                     {.held = Refusal(error), .did_not = SECCOMP_RET_ALLOW});
+}
+
+void RefuseSyscallWithoutBits(int number, uint32_t bits, int error) {
+  InstallForArgument(number, 0, BPF_JMP | BPF_JSET | BPF_K, bits,
+                     {.held = SECCOMP_RET_ALLOW, .did_not = Refusal(error)});
 }
 
 bool Eventually(const std::function<bool()>& condition, absl::Duration limit) {

@@ -27,17 +27,19 @@ std::vector<std::string> LastOfEachName(const std::vector<std::string>& env) {
   return kept;
 }
 
-std::vector<std::string> InheritedEnvironment(const std::string& dir) {
-  std::vector<std::string> env;
+std::string PwdOf(const std::string& dir) {
+  if (dir.empty()) return "";
+  if (dir[0] == '/') return absl::StrCat("PWD=", dir);
+  const std::unique_ptr<char, void (*)(void*)> here(getcwd(nullptr, 0), &free);
+  return here == nullptr ? "" : absl::StrCat("PWD=", here.get(), "/", dir);
+}
+
+std::vector<char*> InheritedEnvironment(const std::string& pwd) {
+  std::vector<char*> env;
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
-    if (dir.empty() || !absl::StartsWith(*variable, "PWD=")) env.emplace_back(*variable);
+    if (pwd.empty() || !absl::StartsWith(*variable, "PWD=")) env.push_back(*variable);
   }
-  if (dir.empty()) return env;
-  if (dir[0] == '/') {
-    env.push_back(absl::StrCat("PWD=", dir));
-  } else if (const std::unique_ptr<char, void (*)(void*)> here(getcwd(nullptr, 0), &free); here) {
-    env.push_back(absl::StrCat("PWD=", here.get(), "/", dir));
-  }
+  if (!pwd.empty()) env.push_back(const_cast<char*>(pwd.c_str()));
   return env;
 }
 

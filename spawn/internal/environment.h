@@ -1,4 +1,4 @@
-// A child's environment.
+// The environment that a child gets.
 #ifndef WEFT_SPAWN_INTERNAL_ENVIRONMENT_H_
 #define WEFT_SPAWN_INTERNAL_ENVIRONMENT_H_
 
@@ -7,12 +7,15 @@
 
 namespace weft::spawn::internal {
 
-// `env` without those that a later one of the same name replaces, in the order of what is left.
-// What has no '=' has no name, and stays.
+// Without those variables whose name comes again later.
 std::vector<std::string> LastOfEachName(const std::vector<std::string>& env);
 
-// This process's variables, with PWD as a child in `dir` has it; `dir` empty: unchanged.
-std::vector<std::string> InheritedEnvironment(const std::string& dir);
+// "PWD=" and where `dir` leads from here; "" for no `dir`, or where that cannot be told.
+std::string PwdOf(const std::string& dir);
+
+// This process's variables, but for PWD if `pwd` has another one, which is appended. Points to them
+// and to `pwd`: they are not copied, which would cost as much as the rest of a start's preparation.
+std::vector<char*> InheritedEnvironment(const std::string& pwd);
 
 }  // namespace weft::spawn::internal
 

@@ -75,10 +75,11 @@ absl::string_view BadNumber(const Attributes& attr, const std::vector<int>& file
   return "";
 }
 
-void PointTo(std::vector<char*>& pointers, const std::vector<std::string>& strings) {
+std::vector<char*> PointersTo(const std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
   pointers.reserve(strings.size() + 1);
   for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
-  pointers.push_back(nullptr);
+  return pointers;
 }
 
 // libc's set begins with the kernel's.
@@ -111,11 +112,17 @@ absl::Status Prepared::Check() const {
 void Prepared::Fill(ChildPlan& plan, KernelSignals mask) {
   const Attributes& attr = options_.attr;
   plan.path = path_.c_str();
-  PointTo(argv_, args_);
+  argv_ = PointersTo(args_);
+  argv_.push_back(nullptr);
   plan.argv = argv_.data();
-  env_strings_ =
-      options_.env.has_value() ? LastOfEachName(*options_.env) : InheritedEnvironment(options_.dir);
-  PointTo(env_, env_strings_);
+  if (options_.env.has_value()) {
+    given_env_ = LastOfEachName(*options_.env);
+    env_ = PointersTo(given_env_);
+  } else {
+    pwd_ = PwdOf(options_.dir);
+    env_ = InheritedEnvironment(pwd_);
+  }
+  env_.push_back(nullptr);
   plan.env = env_.data();
   if (!options_.dir.empty()) plan.dir = options_.dir.c_str();
   if (!attr.chroot.empty()) plan.chroot = attr.chroot.c_str();
@@ -160,7 +167,7 @@ void Prepared::Fill(ChildPlan& plan, KernelSignals mask) {
   plan.capability_count = static_cast<int>(attr.ambient_capabilities.size());
   plan.no_new_privileges = attr.no_new_privileges;
   plan.parent_death_signal = attr.parent_death_signal;
-  plan.parent = getpid();
+  if (plan.parent_death_signal != 0) plan.parent = getpid();
 
   for (const int signal : attr.default_signals) plan.default_signals |= SignalBit(signal);
   plan.mask = attr.signal_mask.has_value() ? ToKernel(*attr.signal_mask) : mask;

@@ -32,7 +32,8 @@ class Prepared {
   const ForkExecOptions& options_;
 
   std::vector<char*> argv_;
-  std::vector<std::string> env_strings_;
+  std::vector<std::string> given_env_;
+  std::string pwd_;
   std::vector<char*> env_;
   std::vector<int> files_;
   std::vector<LimitWish> limits_;

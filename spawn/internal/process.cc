@@ -39,6 +39,11 @@ ExitStatus Process::exit_status() const {
   return exit_status_;
 }
 
+rusage Process::usage() const {
+  const std::lock_guard lock(mutex_);
+  return usage_;
+}
+
 bool Process::stolen() const {
   const std::lock_guard lock(mutex_);
   return stolen_;
@@ -63,7 +68,7 @@ bool Process::Reap() {
   const std::lock_guard lock(mutex_);
   if (reaped_) return true;
   int status = 0;
-  const int64_t waited = RawSyscall(SYS_wait4, pid_, &status, WNOHANG, nullptr);
+  const int64_t waited = RawSyscall(SYS_wait4, pid_, &status, WNOHANG, &usage_);
   if (waited == 0) return false;
   reaped_ = true;
   stolen_ = waited != pid_;

@@ -6,6 +6,7 @@
 #ifndef WEFT_SPAWN_INTERNAL_PROCESS_H_
 #define WEFT_SPAWN_INTERNAL_PROCESS_H_
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <mutex>
@@ -38,6 +39,7 @@ class Process {
   bool Reap();
 
   ExitStatus exit_status() const;
+  rusage usage() const;
   // Whether somebody else has waited for it, so that how it ended is not known.
   bool stolen() const;
 
@@ -48,6 +50,7 @@ class Process {
   bool reaped_ = false;
   bool stolen_ = false;
   ExitStatus exit_status_;
+  rusage usage_ = {};
 };
 
 }  // namespace weft::spawn::internal

@@ -21,9 +21,11 @@ void LookAgain(absl::Time deadline) {
   Sleep(std::min(deadline - absl::Now(), absl::Milliseconds(1)));
 }
 
-void Await(int fd, PollEvents events, absl::Time deadline) {
+// Whether it is ready.
+bool Await(int fd, PollEvents events, absl::Time deadline) {
   const absl::Status status = PollFd(fd, events, deadline).status();
   if (!status.ok() && !absl::IsDeadlineExceeded(status)) LookAgain(deadline);
+  return status.ok();
 }
 
 }  // namespace
@@ -44,7 +46,6 @@ void ReadySet::Wait(absl::Time deadline) {
     Poll(deadline == absl::InfiniteFuture() ? absl::InfiniteDuration() : deadline - absl::Now());
   } else {
     WaitOnGoroutine(deadline);
-    Poll(absl::ZeroDuration());
   }
 }
 
@@ -66,9 +67,12 @@ void ReadySet::WaitOnGoroutine(absl::Time deadline) {
     Sleep(deadline - absl::Now());
     return;
   }
-  const pollfd& first = *std::find_if(fds_.begin(), fds_.end(), watched);
   if (count == 1) {
-    Await(first.fd, first.events == POLLOUT ? kWritable : kReadable, deadline);
+    pollfd& only = *std::find_if(fds_.begin(), fds_.end(), watched);
+    if (!Await(only.fd, only.events == POLLOUT ? kWritable : kReadable, deadline)) {
+      return Poll(absl::ZeroDuration());
+    }
+    only.revents = only.events;
     return;
   }
   // The netpoller watches one descriptor at a time for us: one that stands for all of them.
@@ -88,6 +92,7 @@ void ReadySet::WaitOnGoroutine(absl::Time deadline) {
   } else {
     LookAgain(deadline);
   }
+  Poll(absl::ZeroDuration());
 }
 
 }  // namespace weft::spawn::internal

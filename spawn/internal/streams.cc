@@ -66,6 +66,15 @@ absl::StatusOr<int> Streams::OpenFile(const std::string& path, int flags) {
   return fd;
 }
 
+absl::StatusOr<int> Streams::OpenNull() {
+  if (null_ < 0) {
+    const absl::StatusOr<int> fd = OpenFile("/dev/null", O_RDWR);
+    if (!fd.ok()) return fd;
+    null_ = *fd;
+  }
+  return null_;
+}
+
 absl::Status Streams::OpenPipe(bool child_reads, int* ours) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Error(errno, "pipe2");
@@ -82,7 +91,7 @@ absl::Status Streams::OpenInput(Input& input) {
     case InputKind::kFile: {
       const bool nothing = StdioAccess::kind(input) == InputKind::kNothing;
       const absl::StatusOr<int> fd =
-          OpenFile(nothing ? "/dev/null" : StdioAccess::text(input), O_RDONLY);
+          nothing ? OpenNull() : OpenFile(StdioAccess::text(input), O_RDONLY);
       if (!fd.ok()) return fd.status();
       child_files_.push_back(*fd);
       return absl::OkStatus();
@@ -110,10 +119,9 @@ absl::Status Streams::OpenOutput(Output& output, int inherited, Drain& drain, Pi
     case OutputKind::kNothing:
     case OutputKind::kFile: {
       const bool nothing = StdioAccess::kind(output) == OutputKind::kNothing;
-      const int flags =
-          O_WRONLY | (nothing ? 0 : O_CREAT | (StdioAccess::append(output) ? O_APPEND : O_TRUNC));
+      const int flags = O_WRONLY | O_CREAT | (StdioAccess::append(output) ? O_APPEND : O_TRUNC);
       const absl::StatusOr<int> fd =
-          OpenFile(nothing ? "/dev/null" : StdioAccess::path(output), flags);
+          nothing ? OpenNull() : OpenFile(StdioAccess::path(output), flags);
       if (!fd.ok()) return fd.status();
       child_files_.push_back(*fd);
       return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "spawn/internal/ready_set.h"
 #include "spawn/pipe_end.h"
 #include "spawn/stdio.h"
@@ -86,6 +87,8 @@ class Streams {
   };
 
   absl::StatusOr<int> OpenFile(const std::string& path, int flags);
+  // /dev/null, the same descriptor each time.
+  absl::StatusOr<int> OpenNull();
   // A pipe, whose ends for the child and for us are given back.
   absl::Status OpenPipe(bool child_reads, int* ours);
   absl::Status OpenInput(Input& input);
@@ -95,7 +98,8 @@ class Streams {
   bool CarryOutput(Drain& drain);
 
   std::vector<int> child_files_;
-  std::vector<int> child_ends_;  // of these, those that are to be closed
+  std::vector<int> child_ends_;  // of these, those that are to be closed, each once
+  int null_ = -1;                // one of those, or -1
   Feed feed_;
   Drain drains_[2];
   std::string buffer_;
