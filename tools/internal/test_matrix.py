@@ -43,6 +43,8 @@ DEFAULT = ["copying", "fixed", "asan", "segmented", "gcc", "gcc-segmented"]
 EMBEDDERS = {
     "chan": ["@weft//sched:goroutine", "@weft//sched:runtime", "@weft//netpoll", "@weft//debug",
              "@weft//tools", "@weft//:", "@boost"],
+    "spawn": ["@weft//sched", "@weft//stack:", "@weft//chan", "@weft//netpoll", "@weft//debug",
+              "@weft//tools", "@weft//:", "@boost"],
     "weft": ["@weft//tools", "@boost"],
 }
 # An embedder chooses its compiler; what else it must set is in its .bazelrc.
