@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"sort"
 	"sync"
@@ -36,6 +37,7 @@ var workloads = map[string]workload{
 	"Sleepers":     sleepers,
 	"SleepLate":    sleepLate,
 	"Timer":        timer,
+	"Exec":         execTrue,
 	"Echo1conn":    func() (int, time.Duration) { return echo(1) },
 	"Echo64conn":   func() (int, time.Duration) { return echo(64) },
 	"Echo1000conn": func() (int, time.Duration) { return echo(1000) },
@@ -296,6 +298,16 @@ func timer() (int, time.Duration) {
 	start := time.Now()
 	for i := 0; i < n; i++ {
 		time.NewTimer(time.Hour).Stop()
+	}
+	return n, time.Since(start)
+}
+
+// A program that does nothing is run and waited for.
+func execTrue() (int, time.Duration) {
+	const n = 200
+	start := time.Now()
+	for i := 0; i < n; i++ {
+		must(exec.Command("/bin/true").Run())
 	}
 	return n, time.Since(start)
 }
