@@ -149,13 +149,14 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
 __attribute__((no_stack_protector))
 #endif
 #endif
-__attribute__((noinline)) void
+WEFT_STACK_BASE __attribute__((noinline)) void
 RunClosure() {
   try {
     ThisG()->closure();
   } catch (const GoroutineExit&) {
     // No catch (...): an exception that nobody takes must find no handler at all, so that the
     // terminate handler runs before anything is unwound and can show where it was thrown.
+    if constexpr (stack::kHasPinnedStack) stack::ResetPinnedStack(ThisG()->stack.pinned->hi);
   }
   ThisG()->closure.Reset();
 }

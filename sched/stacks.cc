@@ -51,8 +51,6 @@ bool ApplyStackPoison(absl::string_view value) {
 bool ApplyStackMove(absl::string_view value) {
   if (value == "always") {
     stack::MoveStacksAlways();
-  } else if (value == "strict") {
-    stack::RefuseGuessedWords();
   } else {
     return value == "on";
   }
@@ -60,10 +58,7 @@ bool ApplyStackMove(absl::string_view value) {
 }
 
 constexpr DebugSetting kStackMove = {
-    "stackmove",
-    "on (the default), strict (only stacks without a word that merely looks like a pointer), or "
-    "always (at each function's entry)",
-    ApplyStackMove};
+    "stackmove", "on (the default), or always (at each function's entry)", ApplyStackMove};
 
 bool ApplyStackGrow(absl::string_view value) {
   if (value == "copy") {

@@ -81,8 +81,6 @@ TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
     return;
   }
   const char* debug = std::getenv("WEFTDEBUG");
-  // There may be something on each stack that could be a pointer.
-  if (debug != nullptr && absl::StrContains(debug, "stackmove=strict")) return;
   EXPECT_GT(after.rests - before.rests, half);
   const uint64_t moves = after.moves - before.moves;
   EXPECT_GT(after.wakes_at_home - before.wakes_at_home + moves, half);
@@ -90,9 +88,10 @@ TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
   if (GetParam() == 1 && (debug == nullptr || !absl::StrContains(debug, "=always"))) {
     EXPECT_EQ(moves, 0u);
   }
-  EXPECT_EQ(after.kept_foreign_frame, before.kept_foreign_frame);
   EXPECT_EQ(after.kept_broken_chain, before.kept_broken_chain);
 #ifdef __OPTIMIZE__
+  // Else there are copies of locals, by address.
+  EXPECT_EQ(after.kept_foreign_frame, before.kept_foreign_frame);
   // Nothing of the runtime's own is on the pinned stack of one that waits.
   EXPECT_GT(after.pinned_returned - before.pinned_returned, half);
 #endif
@@ -142,10 +141,7 @@ TEST_P(StacksTest, SnapshotsTellWhatAGoroutinesStacksTake) {
 }
 
 TEST_P(StacksTest, WaitingGoroutinesNeedNoSlots) {
-  const char* debug = std::getenv("WEFTDEBUG");
-  if (!stack::kMayMove || (debug != nullptr && absl::StrContains(debug, "stackmove=strict"))) {
-    GTEST_SKIP() << "each goroutine has its slot";
-  }
+  if (!stack::kMayMove) GTEST_SKIP() << "each goroutine has its slot";
   WaitAndWake(20'000, 1);
   const stack::Stats stats = stack::GetStats();
   EXPECT_LT(stats.classes[static_cast<size_t>(stack::SizeClass::kLarge)].made, 1'000u);

@@ -45,6 +45,9 @@ inline MachineState SavedState(const void* sp) {
   return {saved->pc, reinterpret_cast<uintptr_t>(saved + 1), saved->rbp};
 }
 
+// Where, of what is saved at `sp`, the frame pointer is.
+inline uintptr_t* SavedFramePointer(void* sp) { return &static_cast<SavedRegisters*>(sp)->rbp; }
+
 // From the third argument of a signal handler.
 inline MachineState InterruptedState(const ucontext_t& context) {
   const auto& registers = context.uc_mcontext.gregs;

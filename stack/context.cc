@@ -122,6 +122,16 @@ void MakeContext(Context& context, void* stack_lo, void* stack_hi, void* pinned_
   context.sp = saved;
 }
 
+#if WEFT_HAS_PINNED_STACK
+// Of clang's runtime: this thread's pointer.
+extern "C" thread_local void* __safestack_unsafe_stack_ptr
+    __attribute__((tls_model("initial-exec")));
+
+void ResetPinnedStack(void* pinned_hi) { __safestack_unsafe_stack_ptr = pinned_hi; }
+#else
+void ResetPinnedStack(void*) {}
+#endif
+
 void DestroyContext(Context& context) {
 #if WEFT_TSAN
   if (context.tsan_fiber != nullptr) __tsan_destroy_fiber(context.tsan_fiber);

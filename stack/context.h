@@ -76,6 +76,10 @@ using Entry = void (*)(void* arg);
 void MakeContext(Context& context, void* stack_lo, void* stack_hi, void* pinned_lo, void* pinned_hi,
                  void* guard, Entry entry, void* arg);
 
+// Sets the pinned pointer of the context that runs on this thread to the end of its pinned stack:
+// with WEFT_STACK_BASE (mode.h), for who has caught an exception and has nothing on that stack.
+void ResetPinnedStack(void* pinned_hi);
+
 // Gives back what a sanitizer holds for a made context that will not be used again; nothing
 // otherwise. Not for a context that is running.
 void DestroyContext(Context& context);

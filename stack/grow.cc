@@ -26,11 +26,8 @@ struct Counts {
   std::atomic<uint64_t> moves{0};
   std::atomic<uint64_t> growths{0};
   std::atomic<uint64_t> bytes_moved{0};
-  std::atomic<uint64_t> words_shifted{0};
   std::atomic<uint64_t> foreign_frame{0};
   std::atomic<uint64_t> broken_chain{0};
-  std::atomic<uint64_t> doubtful_word{0};
-  std::atomic<uint64_t> guessed_word{0};
   std::atomic<uint64_t> held{0};
   std::atomic<uint64_t> no_slot{0};
 };
@@ -176,12 +173,6 @@ Resident* MayMove(const StackCheck& check) {
     case Movability::kBrokenChain:
       Add(counts.broken_chain, 1);
       break;
-    case Movability::kDoubtfulWord:
-      Add(counts.doubtful_word, 1);
-      break;
-    case Movability::kGuessedWord:
-      Add(counts.guessed_word, 1);
-      break;
   }
   return nullptr;
 }
@@ -192,11 +183,10 @@ void* Move(void* sp, Resident& resident, Slot& to) {
   Context& context = resident.context;
   auto* const hi = static_cast<char*>(context.stack_hi);
   const auto used = static_cast<size_t>(hi - static_cast<char*>(sp));
-  auto* words = reinterpret_cast<uintptr_t*>(to.hi - used);
-  std::memcpy(words, sp, used);
+  char* const new_sp = to.hi - used;
+  std::memcpy(new_sp, sp, used);
   // Tops are at page boundaries: what is aligned stays so.
-  const size_t shifted = ShiftPointers(words, used / sizeof *words, reinterpret_cast<uintptr_t>(sp),
-                                       reinterpret_cast<uintptr_t>(hi), to.hi - hi);
+  ShiftFramePointers(new_sp, to.hi - hi);
   context.stack_lo = to.lo;
   context.stack_hi = to.hi;
   context.guard = GuardFor(to);
@@ -205,8 +195,7 @@ void* Move(void* sp, Resident& resident, Slot& to) {
   to.owner.store(Residence::Runs(resident), std::memory_order_release);
   Add(counts.moves, 1);
   Add(counts.bytes_moved, used);
-  Add(counts.words_shifted, shifted);
-  return words;
+  return new_sp;
 }
 
 // Whether this is an entry at which a test's stack moves: each, but of large stacks one for every
@@ -348,11 +337,8 @@ GrowStats GetGrowStats() {
   return {.moves = value(counts.moves),
           .growths = value(counts.growths),
           .bytes_moved = value(counts.bytes_moved),
-          .words_shifted = value(counts.words_shifted),
           .kept_foreign_frame = value(counts.foreign_frame),
           .kept_broken_chain = value(counts.broken_chain),
-          .kept_doubtful_word = value(counts.doubtful_word),
-          .kept_guessed_word = value(counts.guessed_word),
           .kept_held = value(counts.held),
           .kept_no_slot = value(counts.no_slot)};
 }

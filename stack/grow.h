@@ -5,9 +5,9 @@
 // stack that has been switched away from, and is moved by the same rules as one that wakes in
 // another slot than it left (frames.h, residence.h): the slot that it goes to becomes its home.
 //
-// A stack that must not move stays: one with a foreign frame on it or a word in doubt, one whose
-// owner says no at the moment (an exception in flight, code inside the runtime), and all where
-// the thread has not said where its own stack is (weft_thread_context).
+// A stack that must not move stays: one with a foreign frame on it, one whose owner says no at the
+// moment (an exception in flight, code inside the runtime), and all where the thread has not said
+// where its own stack is (weft_thread_context).
 #ifndef WEFT_STACK_GROW_H_
 #define WEFT_STACK_GROW_H_
 
@@ -39,12 +39,9 @@ struct GrowStats {
   uint64_t moves = 0;
   uint64_t growths = 0;  // of these, to a larger slot
   uint64_t bytes_moved = 0;
-  uint64_t words_shifted = 0;
   // Were to move and did not, because of
   uint64_t kept_foreign_frame = 0;
   uint64_t kept_broken_chain = 0;
-  uint64_t kept_doubtful_word = 0;
-  uint64_t kept_guessed_word = 0;
   uint64_t kept_held = 0;     // their owner
   uint64_t kept_no_slot = 0;  // none to be had, or not from there
 };

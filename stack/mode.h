@@ -28,6 +28,16 @@
 #define WEFT_STACK_MOVES 0
 #endif
 
+// For the function at the base of a stack that may move, if it catches exceptions. With SafeStack it
+// would keep the pinned stack's pointer, as all who catch do, and so nobody's pinned stack would
+// ever count as empty. It has no local whose address it uses, and calls ResetPinnedStack()
+// (context.h) where it catches.
+#if WEFT_STACK_MOVES
+#define WEFT_STACK_BASE __attribute__((section("weft_text"), no_sanitize("safe-stack")))
+#else
+#define WEFT_STACK_BASE
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define WEFT_ASAN 1
 #elif defined(__has_feature)

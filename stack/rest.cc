@@ -83,10 +83,6 @@ bool StackMover::CopyOut(Resident& resident) {
       return Refuse(counts_.foreign_frame);
     case Movability::kBrokenChain:
       return Refuse(counts_.broken_chain);
-    case Movability::kDoubtfulWord:
-      return Refuse(counts_.doubtful_word);
-    case Movability::kGuessedWord:
-      return Refuse(counts_.guessed_word);
   }
 
   void* block = blocks_.Allocate(used);
@@ -108,29 +104,22 @@ bool StackMover::CopyOut(Resident& resident) {
 
 bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Context& context = resident.context;
-  bool other_pinned = false;
   if (resident.pinned == nullptr) {
     resident.SetPinned(PinnedFor(slot));
     if (resident.pinned == nullptr) return false;
-    other_pinned = resident.pinned->hi != context.pinned;
+    // No function keeps the old one's pointer while there is nothing on it (escape_pass/README.md).
+    context.pinned = resident.pinned->hi;
   }
 
   const size_t used = UsedBytes(context);
-  const auto sp = reinterpret_cast<uintptr_t>(context.sp);
-  const auto hi = reinterpret_cast<uintptr_t>(context.stack_hi);
-  const auto by = static_cast<ptrdiff_t>(reinterpret_cast<uintptr_t>(slot.hi) - hi);
-  auto* words = reinterpret_cast<uintptr_t*>(slot.hi - used);
-  std::memcpy(words, resident.block, used);
-  if (other_pinned) {
-    ReplacePinnedTop(words, used / sizeof *words, reinterpret_cast<uintptr_t>(context.pinned),
-                     reinterpret_cast<uintptr_t>(resident.pinned->hi));
-    context.pinned = resident.pinned->hi;
-  }
+  const ptrdiff_t by = slot.hi - static_cast<char*>(context.stack_hi);
+  char* const sp = slot.hi - used;
+  std::memcpy(sp, resident.block, used);
   if (by != 0) {
     // Tops are at page boundaries, so frames that align themselves find the alignment that they
     // made.
-    ShiftPointers(words, used / sizeof *words, sp, hi, by);
-    context.sp = words;
+    ShiftFramePointers(sp, by);
+    context.sp = sp;
     context.stack_lo = slot.lo;
     context.stack_hi = slot.hi;
     ++resident.moves;
@@ -221,8 +210,6 @@ void StackMover::AddTo(RestStats& stats) const {
   add(stats.pinned_returned, counts_.pinned_returned);
   add(stats.kept_foreign_frame, counts_.foreign_frame);
   add(stats.kept_broken_chain, counts_.broken_chain);
-  add(stats.kept_doubtful_word, counts_.doubtful_word);
-  add(stats.kept_guessed_word, counts_.guessed_word);
   add(stats.kept_too_large, counts_.too_large);
   add(stats.kept_held, counts_.held);
   add(stats.kept_no_memory, counts_.no_memory);

@@ -2,9 +2,8 @@
 // come back to the addresses that they left, or, shifted, to another slot. When that is done, and
 // by whom, is residence.h's.
 //
-// What may not rest stays in its slot: a stack with a frame of code that was not built for it or
-// with a word in doubt (frames.h), one whose owner says no, and one that is so large that nothing
-// would be saved.
+// What may not rest stays in its slot: a stack with a frame of code that was not built for it
+// (frames.h), one whose owner says no, and one that is so large that nothing would be saved.
 //
 // The pinned stack is a slot of its own (SizeClass::kPinned). A resident has one from its first run
 // to its end, but for the times when it rests with nothing on it.
@@ -44,8 +43,6 @@ struct RestStats {
   // Stayed in their slots, though these were wanted, because of
   uint64_t kept_foreign_frame = 0;
   uint64_t kept_broken_chain = 0;
-  uint64_t kept_doubtful_word = 0;
-  uint64_t kept_guessed_word = 0;
   uint64_t kept_too_large = 0;
   uint64_t kept_held = 0;  // exceptions under way
   uint64_t kept_no_memory = 0;
@@ -133,8 +130,6 @@ class StackMover : public Mover {
     std::atomic<uint64_t> pinned_returned{0};
     std::atomic<uint64_t> foreign_frame{0};
     std::atomic<uint64_t> broken_chain{0};
-    std::atomic<uint64_t> doubtful_word{0};
-    std::atomic<uint64_t> guessed_word{0};
     std::atomic<uint64_t> too_large{0};
     std::atomic<uint64_t> held{0};
     std::atomic<uint64_t> no_memory{0};

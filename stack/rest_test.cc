@@ -251,7 +251,6 @@ TEST_F(RestTest, StackMovesAtEveryWake) {
     }
     for (const auto& fiber : fibers) EXPECT_EQ(fiber->result, fiber->number);
     EXPECT_GE(proc.Since(&RestStats::moves), 20u);
-    EXPECT_EQ(proc.Since(&RestStats::kept_doubtful_word), 0u);
     EXPECT_EQ(proc.Since(&RestStats::kept_foreign_frame), 0u);
   }
 }

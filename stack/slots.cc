@@ -49,8 +49,7 @@ constexpr Shape Dense(size_t size, size_t gap) {
           .wanted = GuardMethod::kMarkers};
 }
 
-// In the middle of 4 GiB, so that a word that points near a stack can be told from one that points
-// to another. By mprotect: markers would need two pages of page tables beside the two that a slot's
+// In the middle of 4 GiB, gigabytes from the next. By mprotect: markers would need two pages of page tables beside the two that a slot's
 // top takes, against the 200 bytes of a mapping; and 16,384 slots leave half of the mappings.
 constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
                                .pitch = 4 * kGiB,
@@ -485,19 +484,6 @@ size_t RoomIn(SizeClass size_class) {
 size_t LimitOf(const Slot& slot) {
   const size_t size = slot.hi - slot.lo;
   return kHasGuardWord ? std::min(size - Margin(size, slot.size_class), MaxStack()) : size;
-}
-
-Surroundings SurroundingsOf(const Slot& slot) {
-  const auto lo = reinterpret_cast<uintptr_t>(slot.lo);
-  const auto hi = reinterpret_cast<uintptr_t>(slot.hi);
-  if (slot.size_class == SizeClass::kLarge) {
-    // Wherever in its part the slot lies.
-    constexpr uint64_t kBelow = 5 * kGiB / 2;
-    return {hi - kBelow, 4 * kGiB - 1};
-  }
-  const size_t gap = kShapes[Index(slot.size_class)].pitch - kShapes[Index(slot.size_class)].size;
-  const size_t above = std::min(gap, internal::kEndGap);
-  return {lo - gap, hi - lo + gap + above - 1};
 }
 
 Growth StackGrowth() {

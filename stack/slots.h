@@ -234,13 +234,6 @@ size_t LimitOf(const Slot& slot);
 // The same for any slot of the class, before it reaches MaxStack().
 size_t RoomIn(SizeClass size_class);
 
-// The addresses from lo to lo + size, in which nothing but the slot lies.
-struct Surroundings {
-  uintptr_t lo;
-  uint64_t size;
-};
-Surroundings SurroundingsOf(const Slot& slot);
-
 struct Stats {
   struct Class {
     size_t stack_bytes = 0;

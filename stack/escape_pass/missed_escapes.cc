@@ -1,12 +1,15 @@
 #include "stack/escape_pass/missed_escapes.h"
 
 #include "llvm/ADT/SmallPtrSet.h"
+#include "llvm/IR/CFG.h"
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InlineAsm.h"
 #include "llvm/IR/InstIterator.h"
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/IntrinsicInst.h"
+#include "llvm/IR/Module.h"
 #include "llvm/Support/Casting.h"
+#include "stack/escape_pass/kept_addresses.h"
 
 namespace weft::escape_pass {
 namespace {
@@ -58,6 +61,34 @@ void AppendPublished(llvm::Instruction& instruction, Values& published) {
   for (llvm::Use& operand : instruction.operands()) published.push_back(operand.get());
 }
 
+bool IsVariableSized(const llvm::Instruction& instruction) {
+  const auto* local = dyn_cast<llvm::AllocaInst>(&instruction);
+  return local != nullptr && !local->isStaticAlloca();
+}
+
+// Whether code below `function` goes on after an exception: in it, or where it resumes unwinding.
+// Not in one that is `noexcept`: whatever its landing pads do, the program ends there.
+bool IsUnwoundInto(const llvm::Function& function) {
+  llvm::SmallVector<const llvm::BasicBlock*, 8> work;
+  for (const llvm::BasicBlock& block : function) {
+    if (block.isLandingPad()) work.push_back(&block);
+  }
+  llvm::SmallPtrSet<const llvm::BasicBlock*, 16> seen(work.begin(), work.end());
+  while (!work.empty()) {
+    const llvm::BasicBlock* block = work.pop_back_val();
+    if (isa<llvm::ReturnInst, llvm::ResumeInst>(block->getTerminator())) return true;
+    for (const llvm::BasicBlock* next : llvm::successors(block)) {
+      if (seen.insert(next).second) work.push_back(next);
+    }
+  }
+  return false;
+}
+
+bool TakesRoom(const llvm::AllocaInst& local) {
+  const auto size = local.getAllocationSize(local.getModule()->getDataLayout());
+  return size.has_value() && !size->isZero();
+}
+
 bool IsLocal(const llvm::Value& value) {
   if (isa<llvm::AllocaInst>(value)) return true;
   const auto* argument = dyn_cast<llvm::Argument>(&value);
@@ -70,6 +101,9 @@ llvm::SmallVector<llvm::Value*, 8> MissedEscapes(llvm::Function& function) {
   Values work;
   for (llvm::Instruction& instruction : llvm::instructions(function)) {
     AppendPublished(instruction, work);
+    if (IsVariableSized(instruction) && !IsPinnedBySafeStack(instruction)) {
+      work.push_back(&instruction);
+    }
   }
   // From what is published back to where it comes from. It ends at loads and calls: an address that
   // went through memory or a callee has been seen by SafeStack on its way there.
@@ -101,6 +135,21 @@ void MarkEscaping(llvm::Function& function, llvm::Value& local) {
   auto* escape = llvm::InlineAsm::get(type, /*AsmString=*/"", /*Constraints=*/"r",
                                       /*hasSideEffects=*/true);
   builder.CreateCall(escape, {&local})->setDoesNotThrow();
+}
+
+bool HoldPinnedStack(llvm::Function& function) {
+  bool keeps_pointer = IsUnwoundInto(function);
+  for (llvm::Instruction& instruction : llvm::instructions(function)) {
+    if (IsVariableSized(instruction)) {
+      keeps_pointer = true;
+    } else if (const auto* local = dyn_cast<llvm::AllocaInst>(&instruction)) {
+      if (TakesRoom(*local) && IsPinnedBySafeStack(*local)) return false;
+    }
+  }
+  if (!keeps_pointer) return false;
+  llvm::IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
+  MarkEscaping(function, *builder.CreateAlloca(builder.getInt64Ty()));
+  return true;
 }
 
 }  // namespace weft::escape_pass

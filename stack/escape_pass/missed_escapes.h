@@ -16,12 +16,22 @@
 namespace weft::escape_pass {
 
 // The allocas and by-value arguments of `function` whose address, or what is computed from it (tag
-// bits, an offset, a member of an aggregate), is an operand of such an instruction. In linear time.
+// bits, an offset, a member of an aggregate), is an operand of such an instruction; and the allocas
+// of variable size, as these move the stack pointer. In linear time.
 llvm::SmallVector<llvm::Value*, 8> MissedEscapes(llvm::Function& function);
 
 // Makes SafeStack see that the address of `local` escapes: it becomes the operand of an empty asm
 // statement, which survives whatever passes are still to come.
 void MarkEscaping(llvm::Function& function, llvm::Value& local);
+
+// Has SafeStack pin something in `function`, whenever it runs, if it is one of those that keep the
+// pinned stack's pointer to set it back to: functions into which exceptions unwind, and those with
+// locals of variable size. (Not where an exception ends the program, as in `noexcept` functions:
+// what is left of it there may run on a pinned stack that has been given to another.) So a pinned
+// stack with nothing on it is one whose pointer nobody keeps, and it may be taken away. To be
+// called when the locals that escape have been marked. Returns whether it was one that has nothing
+// else there.
+bool HoldPinnedStack(llvm::Function& function);
 
 }  // namespace weft::escape_pass
 

@@ -4,19 +4,21 @@
 #include <cstdint>
 #include <string>
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/IR/Attributes.h"
 #include "llvm/IR/CallingConv.h"
+#include "llvm/IR/DerivedTypes.h"
 #include "llvm/IR/InlineAsm.h"
 #include "llvm/IR/InstIterator.h"
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/IntrinsicInst.h"
 #include "llvm/Support/Casting.h"
+#include "stack/escape_pass/kept_addresses.h"
 
 namespace weft::escape_pass {
 namespace {
 
-using llvm::cast;
 using llvm::dyn_cast;
 using llvm::isa;
 using llvm::StringRef;
@@ -36,34 +38,30 @@ bool NamesFrameRegister(StringRef text) {
   return false;
 }
 
-// The saved stack pointer of a scope with variable-sized locals: a value that goes nowhere but back
-// into the stack pointer, or waits for that in a local of its own. A copied frame's is adjusted
-// like every word in it.
-bool OnlyRestoresStackPointer(const llvm::Value& saved, int depth = 0) {
-  constexpr int kDeepest = 4;
-  if (depth > kDeepest) return false;
-  for (const llvm::User* user : saved.users()) {
-    if (isa<llvm::PHINode, llvm::SelectInst, llvm::LoadInst>(user)) {
-      if (!OnlyRestoresStackPointer(*user, depth + 1)) return false;
-    } else if (const auto* store = dyn_cast<llvm::StoreInst>(user)) {
-      const auto* variable = dyn_cast<llvm::AllocaInst>(store->getPointerOperand());
-      if (variable == nullptr) return false;
-      for (const llvm::User* access : variable->users()) {
-        if (isa<llvm::LoadInst>(access)) {
-          if (!OnlyRestoresStackPointer(*access, depth + 1)) return false;
-        } else if (const auto* other = dyn_cast<llvm::StoreInst>(access)) {
-          if (other->getValueOperand() == variable) return false;
-        } else if (!cast<llvm::Instruction>(access)->isLifetimeStartOrEnd()) {
-          return false;
-        }
-      }
-    } else if (const auto* call = dyn_cast<llvm::IntrinsicInst>(user)) {
-      if (call->getIntrinsicID() != llvm::Intrinsic::stackrestore) return false;
-    } else {
-      return false;
-    }
+// Whether a value of `type` is returned in registers. If not, the caller passes an address of its
+// frame to say where, without a word in the IR.
+bool IsReturnedInRegisters(const llvm::Type& type) {
+  // Rather too few than too many: C's and C++'s calling convention never returns more.
+  constexpr unsigned kMostElements = 2;
+  constexpr unsigned kMostBits = 128;
+  constexpr unsigned kMostVectorBits = 512;
+  if (const auto* structure = dyn_cast<llvm::StructType>(&type)) {
+    return structure->getNumElements() <= kMostElements &&
+           llvm::all_of(structure->elements(), [](const llvm::Type* element) {
+             return element->isSingleValueType() && IsReturnedInRegisters(*element);
+           });
   }
-  return true;
+  if (type.isArrayTy()) return false;
+  if (type.isVectorTy()) return type.getPrimitiveSizeInBits().getKnownMinValue() <= kMostVectorBits;
+  const auto* integer = dyn_cast<llvm::IntegerType>(&type);
+  return integer == nullptr || integer->getBitWidth() <= kMostBits;
+}
+
+bool HasVariableSizedLocal(const llvm::Function& function) {
+  return llvm::any_of(llvm::instructions(function), [](const llvm::Instruction& instruction) {
+    const auto* local = dyn_cast<llvm::AllocaInst>(&instruction);
+    return local != nullptr && !local->isStaticAlloca();
+  });
 }
 
 const char* WhyForeign(const llvm::IntrinsicInst& call) {
@@ -97,7 +95,8 @@ const char* WhyForeign(const llvm::IntrinsicInst& call) {
     case llvm::Intrinsic::eh_unwind_init:
       return "it saves or replaces the stack pointer";
     case llvm::Intrinsic::stacksave:
-      return OnlyRestoresStackPointer(call) ? nullptr : "it keeps the stack pointer";
+      // Where there are locals of variable size, it is the pinned stack's pointer that it saves.
+      return HasVariableSizedLocal(*call.getFunction()) ? nullptr : "it keeps the stack pointer";
     default:
       return nullptr;
   }
@@ -114,11 +113,13 @@ const char* WhyForeign(const llvm::Instruction& instruction) {
   if (call->hasFnAttr(llvm::Attribute::ReturnsTwice)) {
     return "it calls setjmp or the like, which keeps the stack pointer";
   }
+  if (!IsReturnedInRegisters(*call->getType())) return "a callee returns to its frame";
   if (const auto* assembly = dyn_cast<llvm::InlineAsm>(call->getCalledOperand())) {
     if (NamesFrameRegister(assembly->getAsmString()) ||
         NamesFrameRegister(assembly->getConstraintString())) {
       return "inline assembly names the stack or frame pointer";
     }
+    if (assembly->isAlignStack()) return "inline assembly has the stack pointer aligned";
   }
   return nullptr;
 }
@@ -128,15 +129,17 @@ const char* WhyForeign(const llvm::Instruction& instruction) {
 const char* WhyForeign(const llvm::Function& function) {
   if (!function.hasFnAttribute(llvm::Attribute::SafeStack)) return "it is not SafeStack code";
   if (!SplitStackCanKeepArguments(function)) return "its calling convention is not C's";
+  if (function.isVarArg()) return "it is variadic";
   if (!function.hasFnAttribute("split-stack")) return "it does not check its stack's limit";
   if (function.getFnAttribute("frame-pointer").getValueAsString() != "all") {
     return "it may have no frame pointer";
   }
   if (function.hasFnAttribute(llvm::Attribute::Naked)) return "it makes its own frame";
-  if (function.isVarArg()) return "it is variadic";
+  if (!IsReturnedInRegisters(*function.getReturnType())) return "it returns to its caller's frame";
   for (const llvm::Instruction& instruction : llvm::instructions(function)) {
     if (const char* why = WhyForeign(instruction)) return why;
   }
+  if (MayKeepAddressOfLocal(function)) return "it may keep the address of a local in its frame";
   return nullptr;
 }
 
@@ -155,9 +158,11 @@ bool SplitStackCanKeepArguments(const llvm::Function& function) {
 bool MayChooseSection(const llvm::Function& function) {
   if (function.hasFnAttribute("implicit-section-name")) return false;  // #pragma clang section
   const StringRef section = function.getSection();
-  // Clang's own choice for initializers of global variables, and ours, from before link-time
-  // optimization changed the function.
-  return section.empty() || section.starts_with(".text.startup") || section == kMovableSection;
+  // Ours, from before link-time optimization changed the function. Without SafeStack it was never
+  // ours: then its author promises that its frames may move.
+  if (section == kMovableSection) return function.hasFnAttribute(llvm::Attribute::SafeStack);
+  // Clang's own choice for initializers of global variables.
+  return section.empty() || section.starts_with(".text.startup");
 }
 
 }  // namespace weft::escape_pass

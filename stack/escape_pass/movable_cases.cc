@@ -79,6 +79,21 @@ CASE WithAlloca() {
   HERE();
 }
 
+// Locals in the frame that are only loaded and stored where they are.
+CASE WithArrayAtKnownPlaces() {
+  volatile int array[4];
+  array[1] = opaque;
+  HERE();
+  opaque = array[1];
+}
+
+CASE WithAtomicLocal() {
+  int local = opaque;
+  __atomic_fetch_add(&local, opaque, __ATOMIC_RELAXED);
+  HERE();
+  opaque = __atomic_load_n(&local, __ATOMIC_RELAXED);
+}
+
 CASE WithAlignedLocal() {
   alignas(4096) char local[4096];
   local[0] = 1;
@@ -257,6 +272,47 @@ CASE CallsBuiltinSetjmp() {
   if (__builtin_setjmp(buffer) == 0) HERE();
 }
 
+// They may have the address of a local in a register, or on the stack, while they call another.
+
+CASE WalksArray() {
+  volatile int array[8];
+  const int size = opaque;  // so that the loops stay loops
+  for (int i = 0; i < size; ++i) array[i] = 3;
+  for (int i = 0; i < size; ++i) {
+    HERE();
+    opaque = array[i];
+  }
+}
+
+CASE ChoosesLocal() {
+  volatile int one = opaque;
+  volatile int other = opaque + 1;
+  HERE();
+  (opaque == 3 ? one : other) = 3;
+  opaque = one;
+}
+
+struct Bytes {
+  char bytes[300];
+};
+CASE CopiesLocal() {
+  static volatile Bytes source;
+  Bytes local;
+  __builtin_memcpy(&local, const_cast<Bytes*>(&source), sizeof local);
+  HERE();
+  __builtin_memcpy(const_cast<Bytes*>(&source), &local, sizeof local);
+}
+
+__attribute__((noinline)) int WalkArgument(Bytes on_stack) {
+  int sum = 0;
+  for (int i = 0; i < opaque; ++i) {
+    HERE();
+    sum += on_stack.bytes[i];
+  }
+  return sum;
+}
+void WalksArgumentOnStack() { opaque = 3 + WalkArgument(Bytes{}); }
+
 __attribute__((always_inline)) inline void TellFrameAddressInline() {
   Tell(__builtin_frame_address(0));
 }
@@ -346,6 +402,8 @@ const MovableCase kMovableCases[] = {
     {"WithPinnedLocal", WithPinnedLocal, true},
     {"WithVariableArray", WithVariableArray, true},
     {"WithAlloca", WithAlloca, true},
+    {"WithArrayAtKnownPlaces", WithArrayAtKnownPlaces, true},
+    {"WithAtomicLocal", WithAtomicLocal, true},
     {"WithAlignedLocal", WithAlignedLocal, true},
     {"WithAssembly", WithAssembly, true},
     {"Cold", Cold, true},
@@ -371,6 +429,10 @@ const MovableCase kMovableCases[] = {
     {"CallsSigsetjmp", CallsSigsetjmp, false},
     {"CallsBuiltinSetjmp", CallsBuiltinSetjmp, false},
     {"InlinesFrameAddress", InlinesFrameAddress, false},
+    {"WalksArray", WalksArray, false},
+    {"ChoosesLocal", ChoosesLocal, false},
+    {"CopiesLocal", CopiesLocal, false},
+    {"WalksArgumentOnStack", WalksArgumentOnStack, false},
     {"WithoutSplitStack", WithoutSplitStack, false},
     {"ReadsStackPointer", ReadsStackPointer, false},
     {"ReadsFramePointer", ReadsFramePointer, false},

@@ -319,7 +319,34 @@ __attribute__((noinline)) const char* CountsInLocal() {
   return __atomic_load_n(&count, __ATOMIC_RELAXED) == 2 ? pinned : nullptr;
 }
 
+__attribute__((noinline)) const char* MayUnwind(void (*function)()) {
+  struct AtExit {
+    ~AtExit() { published.shifted = 0; }
+  };
+  const AtExit at_exit;
+  function();
+  return PinnedPointer();
+}
+
+__attribute__((noinline)) const char* WithVariableSize(int size) {
+  const char* const pinned = PinnedPointer();
+  if (size > 0) {
+    auto* bytes = static_cast<char*>(__builtin_alloca(static_cast<size_t>(size)));
+    asm volatile("" : : "r"(bytes) : "memory");
+  }
+  return pinned;
+}
+
 }  // namespace
+
+ptrdiff_t PinnedByFunctionThatMayBeUnwoundInto() {
+  return PinnedPointer() - MayUnwind([] { published.shifted = 0; });
+}
+
+ptrdiff_t PinnedByFunctionWithVariableSize() {
+  volatile int none = 0;
+  return PinnedPointer() - WithVariableSize(none);
+}
 
 ptrdiff_t PinnedByLocalCounter() { return PinnedPointer() - CountsInLocal(); }
 

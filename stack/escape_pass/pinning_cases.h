@@ -49,6 +49,10 @@ const char* PinnedPointer();
 // nothing.
 ptrdiff_t PinnedByLocalCounter();
 
+// How many bytes functions pin that keep the pinned pointer themselves, and nothing else.
+ptrdiff_t PinnedByFunctionThatMayBeUnwoundInto();
+ptrdiff_t PinnedByFunctionWithVariableSize();
+
 // Without optimization the results of that go through memory, and SafeStack itself pins the local.
 extern const bool kOptimized;
 

@@ -91,5 +91,13 @@ TEST(PinningPrecisionTest, WhatIsNotPublishedStays) {
   EXPECT_EQ(PinnedByLocalCounter(), 0);
 }
 
+// So that nobody keeps the pointer of a pinned stack with nothing on it.
+TEST(PinnedPointerTest, WhoKeepsItHasSomethingThere) {
+  if (!stack::kHasPinnedStack) GTEST_SKIP() << "no pinned stacks in this build";
+  if (!kWithEscapePass || !stack::kMayMove) GTEST_SKIP() << "no escape pass";
+  EXPECT_GT(PinnedByFunctionThatMayBeUnwoundInto(), 0);
+  EXPECT_GT(PinnedByFunctionWithVariableSize(), 0);
+}
+
 }  // namespace
 }  // namespace weft::escape_pass

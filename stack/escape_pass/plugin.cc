@@ -1,4 +1,4 @@
-// The LLVM plugin: README.md says what it does, missed_escapes.h and movable.h how.
+// The LLVM plugin: README.md says what it does, pinned_locals.h and movable.h how.
 //
 // Built against the headers of the LLVM that the compiler is made of. It runs last of all
 // optimizations, at -O0 too, and before code generation, of which SafeStack is a part.
@@ -18,7 +18,8 @@
 namespace weft::escape_pass {
 namespace {
 
-// For -Rpass-missed=weft: which functions make a stack stay where it is, and why.
+// For -Rpass-missed=weft: which functions make a stack stay where it is, and why. And for
+// -Rpass-analysis=weft: which keep a pinned stack for nothing else than to be unwound into.
 constexpr char kRemarks[] = "weft";
 
 enum class Stage {
@@ -40,14 +41,29 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
       if (function.isDeclaration() || function.hasAvailableExternallyLinkage()) continue;
       if (function.hasFnAttribute(llvm::Attribute::SafeStack)) {
         for (llvm::Value* local : MissedEscapes(function)) MarkEscaping(function, *local);
+        if (HoldPinnedStack(function)) RemarkHeld(function, functions);
       }
-      if (!SplitStackCanKeepArguments(function)) function.removeFnAttr("split-stack");
+      // Clang gives up on a C variadic function with a prologue that checks. Libraries have some in
+      // their headers.
+      if (!SplitStackCanKeepArguments(function) || function.isVarArg()) {
+        function.removeFnAttr("split-stack");
+      }
       PlaceInSection(function, functions);
     }
     return llvm::PreservedAnalyses::none();
   }
 
  private:
+  static void RemarkHeld(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
+    auto& remarks = analyses.getResult<llvm::OptimizationRemarkEmitterAnalysis>(function);
+    remarks.emit([&] {
+      return llvm::OptimizationRemarkAnalysis(kRemarks, "Held", function.getSubprogram(),
+                                              &function.getEntryBlock())
+             << "who waits in a call of this function keeps a pinned stack: exceptions unwind into "
+                "it, or it has a local of variable size";
+    });
+  }
+
   void PlaceInSection(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
     if (!MayChooseSection(function)) return;
     const char* why_foreign = WhyForeign(function);

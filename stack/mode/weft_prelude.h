@@ -20,6 +20,17 @@
 #pragma clang attribute pop
 #endif
 
+// std::visit is another, which matters where nothing is inlined. The escape pass takes care of all
+// such functions, so this is for builds without it, in which stacks do not move in any case.
+#if !defined(WEFT_STACK_MOVES) && __cplusplus >= 201703L && __has_include(<variant>)
+#include <compare>
+#include <functional>
+#include <initializer_list>
+#pragma clang attribute push(__attribute__((no_split_stack)), apply_to = function)
+#include <variant>
+#pragma clang attribute pop
+#endif
+
 #endif  // C++ by clang
 
 #endif  // WEFT_STACK_MODE_WEFT_PRELUDE_H_
