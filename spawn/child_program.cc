@@ -2,10 +2,14 @@
 //
 //   child_program fds PATH      writes the open descriptors, "<fd> <what>" a line, to the file
 //   child_program hang          until its standard input ends
+//   child_program trace PID     traces that process, says "tracing", and lets it go when its
+//   standard
+//                               input ends
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,10 +43,17 @@ int Hang() {
   return 0;
 }
 
+int Trace(pid_t pid) {
+  if (ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) != 0) return 1;
+  if (write(1, "tracing\n", 8) != 8) return 2;
+  return Hang();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc == 3 && strcmp(argv[1], "fds") == 0) return ListFiles(argv[2]);
   if (argc == 2 && strcmp(argv[1], "hang") == 0) return Hang();
+  if (argc == 3 && strcmp(argv[1], "trace") == 0) return Trace(atoi(argv[2]));
   return 99;
 }

@@ -168,7 +168,7 @@ void Command::State::Supervise(const std::shared_ptr<State>& self) {
 }
 
 void Command::State::Loop(ReadySet& set) {
-  const bool blind = process.pidfd() < 0;
+  bool blind = process.pidfd() < 0;
   while (!ended || streams.busy()) {
     absl::Time until = KeepTimes(absl::Now());
     if (ended && !streams.busy()) break;
@@ -183,8 +183,11 @@ void Command::State::Loop(ReadySet& set) {
     streams.Carry(set);
     if (!ended && (blind || set.ready(kPidfdPlace))) {
       ended = process.Reap();
-      if (ended) set.Clear(kPidfdPlace);
       ended_at = absl::Now();
+      // If it has not, its pidfd says nothing more: a tracer has to let go of it first, or this
+      // system's cannot be waited for (Linux 5.2).
+      if (!ended) blind = true;
+      set.Clear(kPidfdPlace);
     }
   }
 }

@@ -180,6 +180,37 @@ TEST_P(CommandEndTest, AStoppedChildHasNotEnded) {
   });
 }
 
+// Its pidfd is ready when it is dead, but its tracer has the first look.
+TEST_P(CommandEndTest, ATracedChildHasEndedWhenItsTracerIsDone) {
+  Run([] {
+    Command child("sleep", {"100"});
+    ASSERT_TRUE(child.Start().ok());
+    Command tracer("spawn/child_program", {"trace", absl::StrCat(child.pid())},
+                   {.in = Input::Pipe(), .out = Output::Pipe()});
+    ASSERT_TRUE(tracer.Start().ok());
+    if (ReadLine(tracer.out()) != "tracing") {
+      EXPECT_TRUE(child.Kill().ok());
+      child.Wait().IgnoreError();
+      tracer.Wait().IgnoreError();
+      GTEST_SKIP() << "processes may not be traced";
+    }
+    EXPECT_TRUE(child.Kill().ok());
+    std::atomic<bool> waited{false};
+    Tasks tasks;
+    tasks.Go([&] {
+      EXPECT_EQ(child.Wait().message(), "signal: killed");
+      waited.store(true, std::memory_order_release);
+    });
+    const std::string stat = absl::StrCat("/proc/", child.pid(), "/stat");
+    EXPECT_TRUE(
+        weft::testing::Eventually([&] { return absl::StrContains(ReadFile(stat), ") Z "); }));
+    EXPECT_FALSE(waited.load(std::memory_order_acquire));
+    EXPECT_TRUE(tracer.in().Close().ok());
+    EXPECT_TRUE(tracer.Wait().ok());
+    tasks.Wait();
+  });
+}
+
 TEST_P(CommandEndTest, OneThatIsForgottenIsWaitedForAllTheSame) {
   Run([] {
     for (int i = 0; i < 5; ++i) {

@@ -80,7 +80,8 @@ void ReadySet::WaitOnGoroutine(absl::Time deadline) {
   bool complete = epoll_ >= 0;
   for (size_t i = 0; i < kPlaces && complete; ++i) {
     if (fds_[i].fd == in_epoll_[i]) continue;
-    // The one before it left when it was closed.
+    // Fails where it has been closed, with which it has left.
+    if (in_epoll_[i] >= 0) epoll_ctl(epoll_, EPOLL_CTL_DEL, in_epoll_[i], nullptr);
     in_epoll_[i] = fds_[i].fd;
     if (fds_[i].fd < 0) continue;
     epoll_event event = {};

@@ -21,7 +21,8 @@ class ReadySet {
   ReadySet(const ReadySet&) = delete;
   ReadySet& operator=(const ReadySet&) = delete;
 
-  // `events` are poll(2)'s. A place is watched until the descriptor is closed and Clear() called.
+  // `events` are poll(2)'s. A place is watched until Clear(); each only once. The descriptor may be
+  // closed just before that.
   void Watch(size_t place, int fd, short events);
   void Clear(size_t place) { fds_[place].fd = -1; }
 
