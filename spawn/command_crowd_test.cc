@@ -3,20 +3,47 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "netpoll/pollfd.h"
+#include "sched/goroutine.h"
+#include "sched/testing.h"
 #include "spawn/command.h"
 #include "spawn/command_testing.h"
 #include "spawn/testing.h"
 
 namespace weft::spawn::testing {
 namespace {
+
+// The child is held before its program, and with it the thread that starts it. With one P, who is
+// to let it go runs only if that P is handed on.
+TEST(CommandBlocksItsThreadTest, AndNotItsP) {
+  InForkedProcess([] {
+    const int listener = HoldSyscall(SYS_execve);
+    if (listener < 0) return;  // this system has no such thing for us
+    SetMaxProcs(1);
+    weft::testing::RunOnGoroutine([&] {
+      std::atomic<bool> let_go{false};
+      Go([&] {
+        EXPECT_TRUE(PollFd(listener, kReadable).ok());
+        uint64_t id = 0;
+        EXPECT_GT(NextHeld(listener, &id), 0);
+        let_go.store(true, std::memory_order_relaxed);
+        EXPECT_TRUE(LetGo(listener, id));
+      });
+      EXPECT_TRUE(Command("/bin/true").Start().ok());
+      EXPECT_TRUE(let_go.load(std::memory_order_relaxed));
+    });
+  });
+}
 
 class CommandCrowdTest : public CommandTest {};
 

@@ -18,9 +18,9 @@
 // namespace, whose maps the parent has to write meanwhile; under emulators and sandboxes that
 // refuse such a clone or do not share memory; and where Attributes::plain_fork asks for it.
 //
-// This target depends on Abseil only and may be embedded alone. ForkExec blocks its thread until the
-// program has begun, some 50 us, more on a busy machine: on a goroutine use //spawn:command, or a
-// weft::BlockingSection.
+// This target depends on Abseil only and may be embedded alone. ForkExec blocks its thread until
+// the program has begun, some 50 us, more on a busy machine: on a goroutine use //spawn:command, or
+// a weft::BlockingSection.
 #ifndef WEFT_SPAWN_FORK_EXEC_H_
 #define WEFT_SPAWN_FORK_EXEC_H_
 

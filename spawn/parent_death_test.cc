@@ -1,17 +1,13 @@
 // A parent that ends before its child has asked to be told of that.
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <iterator>
+#include <cstdint>
 
 #include "gtest/gtest.h"
 #include "spawn/fork_exec.h"
@@ -19,23 +15,6 @@
 
 namespace weft::spawn::testing {
 namespace {
-
-// Descriptor of a filter, installed in this process and its children, that holds whoever calls
-// prctl(PR_SET_PDEATHSIG) until the holder of the descriptor lets it go on. -1 with errno.
-int HoldBeforeParentDeathSignal() {
-  sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program = {std::size(code), code};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
-  return static_cast<int>(
-      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
-}
 
 class ParentDeathTest : public WaysTest {};
 
@@ -49,7 +28,7 @@ TEST_P(ParentDeathTest, IsNoticedWhereItCameBeforeTheChildAsked) {
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
   const pid_t parent = fork();
   if (parent == 0) {
-    const int listener = HoldBeforeParentDeathSignal();
+    const int listener = HoldSyscall(SYS_prctl, PR_SET_PDEATHSIG);
     if (write(ends[1], &listener, sizeof(listener)) != sizeof(listener)) _exit(1);
     ForkExecOptions options = Options();
     options.attr.parent_death_signal = SIGUSR1;
@@ -65,16 +44,13 @@ TEST_P(ParentDeathTest, IsNoticedWhereItCameBeforeTheChildAsked) {
     waitpid(parent, nullptr, 0);
     GTEST_SKIP() << "this system has no seccomp listeners for us, errno " << errno;
   }
-  seccomp_notif held = {};
-  ASSERT_EQ(ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &held), 0) << errno;
+  uint64_t held = 0;
+  const pid_t child = NextHeld(listener, &held);
+  ASSERT_GT(child, 0) << errno;
   kill(parent, SIGKILL);
   ASSERT_EQ(waitpid(parent, nullptr, 0), parent);
-  seccomp_notif_resp go_on = {};
-  go_on.id = held.id;
-  go_on.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-  ASSERT_EQ(ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &go_on), 0) << errno;
+  ASSERT_TRUE(LetGo(listener, held)) << errno;
   int status = 0;
-  const auto child = static_cast<pid_t>(held.pid);
   ASSERT_EQ(waitpid(child, &status, __WALL), child) << errno;
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1) << status;
   for (const int fd : {ends[0], ends[1], pidfd, listener}) close(fd);

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -223,6 +224,34 @@ void RefuseSyscallWithBits(int number, uint32_t bits, int error) {
 void RefuseSyscallWithoutBits(int number, uint32_t bits, int error) {
   InstallForArgument(number, 0, BPF_JMP | BPF_JSET | BPF_K, bits,
                      {.held = SECCOMP_RET_ALLOW, .did_not = Refusal(error)});
+}
+
+int HoldSyscall(int number, std::optional<uint32_t> first) {
+  std::vector<sock_filter> code = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
+      BPF_JUMP(BPF_JMP | (first.has_value() ? BPF_JEQ : BPF_JGE) | BPF_K, first.value_or(0), 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program = {static_cast<unsigned short>(code.size()), code.data()};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+  return static_cast<int>(
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
+}
+
+pid_t NextHeld(int listener, uint64_t* id) {
+  seccomp_notif held = {};
+  if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &held) != 0) return -1;
+  *id = held.id;
+  return static_cast<pid_t>(held.pid);
+}
+
+bool LetGo(int listener, uint64_t id) {
+  seccomp_notif_resp go_on = {};
+  go_on.id = id;
+  go_on.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+  return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &go_on) == 0;
 }
 
 bool Eventually(const std::function<bool()>& condition, absl::Duration limit) {

@@ -4,7 +4,9 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -84,6 +86,15 @@ void RefuseSyscallWith(int number, int which, uint32_t value, int error);
 void RefuseSyscallWithBits(int number, uint32_t bits, int error);
 // The same if it has none of them.
 void RefuseSyscallWithoutBits(int number, uint32_t bits, int error);
+
+// Holds whoever makes this system call, with this first argument if one is given, in this process
+// from now on and its children, until LetGo(). A descriptor, readable when somebody is held; -1
+// with errno where the system has no such thing for us.
+int HoldSyscall(int number, std::optional<uint32_t> first = {});
+// Waits for somebody who is held at that descriptor. The pid; -1 with errno.
+pid_t NextHeld(int listener, uint64_t* id);
+// Has the call go on. Whether that was possible.
+bool LetGo(int listener, uint64_t id);
 
 // Tries until the condition holds; false after `limit`.
 bool Eventually(const std::function<bool()>& condition, absl::Duration limit = absl::Seconds(30));
