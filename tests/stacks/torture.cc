@@ -16,6 +16,7 @@
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "stack/mode.h"
 
 namespace weft::testing {
 namespace {
@@ -72,6 +73,11 @@ bool HasDebugSetting(const char* setting) {
     if (one == setting) return true;
   }
   return false;
+}
+
+bool StacksMustRest(int procs) {
+  if (!stack::kMayMove || HasDebugSetting("stackrest=off")) return false;
+  return procs == 1 || HasDebugSetting("stackrest=always");
 }
 
 int Depth(int depth) {

@@ -21,32 +21,22 @@
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "tests/rounds.h"
+#include "tests/stacks/pause.h"
 
 namespace weft::testing {
 
 // Whether WEFTDEBUG has `setting` ("stackrest=always") in it.
 bool HasDebugSetting(const char* setting);
 
+// Whether goroutines of OnGoroutines() with `procs` Ps have to give up their slots: they rest
+// always, or are more than one P keeps slots for.
+bool StacksMustRest(int procs);
+
 // How deep to go, for what is quadratic where each function entry copies all of the stack.
 int Depth(int depth);
 
 // The stack that constructs may need where stacks do not grow.
 inline constexpr size_t kLargeStack = size_t{64} << 20;
-
-// Parks the goroutine and has it woken, in one of several ways in turn: yields, waits for a
-// channel, sleeps; and now and then uses some of the stack below, so that it has grown and what was
-// there is overwritten. On a plain thread, and outside OnGoroutines(), it only does the last.
-void Pause();
-
-// `value`, after a Pause().
-template <typename T>
-[[gnu::noinline]] T Paused(T value) {
-  Pause();
-  return value;
-}
-
-// Writes to `bytes` of the stack below, in frames of some 100 bytes.
-int UseStack(int bytes);
 
 // Calls body(i) on `count` goroutines at once, i from 0, and waits for all of them, while some more
 // goroutines come and go. From plain threads.

@@ -18,9 +18,27 @@ BAZEL = shlex.split(os.environ.get("BAZEL", "bazel"))
 # Where a configuration does not test everything: the packages that make stacks and switch them.
 STACK_PATTERNS = ["//stack/...", "//sched/..."]
 
+# What is tested while stacks rest and move at every occasion: all that runs on goroutines.
+TORTURE_PATTERNS = ["//stack/...", "//sched/...", "//chan/...", "//netpoll/...", "//tests/..."]
+# The occasions: name -> WEFTDEBUG.
+TORTURE_SETTINGS = {
+    "rest": "stackrest=always,stackpoison=1",
+    "poison": "stackpoison=1",
+    "move": "stackmove=always",
+}
+
+
+def torture_flags(setting):
+    """For a test run in which programs torture their stacks so, but for tests with settings of
+    their own."""
+    return [f"--test_env=WEFTDEBUG={TORTURE_SETTINGS[setting]}",
+            "--test_tag_filters=-stack-setting"]
+
+
 # Name -> (flags, what is tested when the caller names nothing: all, the stack packages, or nothing).
-# Everything is built in each of them.
-ALL, STACKS, NOTHING = "all", "stacks", "nothing"
+# Everything is built in each of them, but for the last kind, for which the tests of all that runs on
+# goroutines are built and run.
+ALL, STACKS, NOTHING, TORTURE = "all", "stacks", "nothing", "torture"
 CONFIGURATIONS = {
     "copying": (["--config=copying"], ALL),
     "fixed": (["--config=fixed"], ALL),
@@ -28,6 +46,8 @@ CONFIGURATIONS = {
     "segmented": (["--config=segmented"], STACKS),
     "gcc": (["--config=gcc"], NOTHING),
     "gcc-segmented": (["--config=gcc", "--config=segmented"], STACKS),
+    # What `copying` has built, run once more; tools/torture does so in other builds.
+    "torture-rest": (["--config=copying"] + torture_flags("rest"), TORTURE),
     # Not run unless named.
     "opt": (["-c", "opt"], ALL),
     "thinlto": (["--config=thinlto", "-c", "opt"], STACKS),
@@ -36,11 +56,13 @@ CONFIGURATIONS = {
     "tsan": (["--config=tsan"], ALL),
     "gcc-opt": (["--config=gcc", "-c", "opt"], ALL),
 }
-DEFAULT = ["copying", "fixed", "asan", "segmented", "gcc", "gcc-segmented"]
+DEFAULT = ["copying", "torture-rest", "fixed", "asan", "segmented", "gcc", "gcc-segmented"]
 
 # Workspaces that embed a part of Weft: directory under tests/embed -> what must not come along with
 # it, as beginnings of labels.
 EMBEDDERS = {
+    "spawn": ["@weft//sched", "@weft//netpoll", "@weft//chan", "@weft//debug", "@weft//stack:",
+              "@weft//tools", "@weft//:", "@boost"],
     "chan": ["@weft//sched:goroutine", "@weft//sched:runtime", "@weft//netpoll", "@weft//debug",
              "@weft//tools", "@weft//:", "@boost"],
     "spawn": ["@weft//sched", "@weft//stack:", "@weft//chan", "@weft//netpoll", "@weft//debug",
@@ -142,6 +164,9 @@ def run_configuration(results, name, patterns, extra):
     if tested == ALL:
         bazel(results, name, "test", flags, everything)
         return
+    if tested == TORTURE:
+        bazel(results, name, "test", flags, patterns or TORTURE_PATTERNS)
+        return
     bazel(results, name, "build", flags, everything)
     if tested == STACKS and not patterns:
         bazel(results, name, "test", flags, STACK_PATTERNS)
@@ -188,6 +213,15 @@ def trim_cache(days):
                     os.remove(path)
             except OSError:
                 pass  # Another Bazel's doing.
+
+
+def report(results, started):
+    """Prints what failed and the totals; the exit status."""
+    print(f"\n=== {time.monotonic() - started:.0f} s")
+    for name in results.failed:
+        print(f"FAILED  {name}")
+    print(f"{len(results.passed)} passed, {len(results.failed)} failed", flush=True)
+    return 1 if results.failed else 0
 
 
 def parse_arguments():
@@ -237,11 +271,7 @@ def main():
         for name in EMBEDDERS:
             run_embedder(results, name)
 
-    print(f"\n=== {time.monotonic() - started:.0f} s")
-    for name in results.failed:
-        print(f"FAILED  {name}")
-    print(f"{len(results.passed)} passed, {len(results.failed)} failed", flush=True)
-    return 1 if results.failed else 0
+    return report(results, started)
 
 
 if __name__ == "__main__":

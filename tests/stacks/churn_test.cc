@@ -1,0 +1,115 @@
+// Very many goroutines whose stacks grow and shrink at random while others wake them.
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "chan/chan.h"
+#include "gtest/gtest.h"
+#include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
+#include "sched/testing.h"
+#include "stack/mode.h"
+#include "tests/rounds.h"
+#include "tests/stacks/torture.h"
+
+namespace weft {
+namespace {
+
+using testing::Depth;
+using testing::Rounds;
+
+class ChurnTest : public testing::OverProcsTest {};
+INSTANTIATE_TEST_SUITE_P(, ChurnTest, testing::OverProcs(), testing::ProcsName);
+
+// Numbers in no order, the same for the same seed.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15U + 1) {}
+  uint32_t Below(uint32_t n) {
+    state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+    return static_cast<uint32_t>((state_ >> 33) % n);
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// Parks at the bottom, and in some frames on the way.
+[[gnu::noinline]] uint64_t Wander(const Chan<uint64_t>& woken, Random& random, int depth) {
+  const uint64_t mine = random.Below(1'000'000);
+  uint64_t below = 0;
+  if (depth > 0) {
+    below = Wander(woken, random, depth - 1);
+    if (random.Below(64) == 0) Yield();
+  } else {
+    below = *woken.Recv();
+  }
+  return below * 31 + mine;
+}
+
+// The same without waiting.
+uint64_t Expected(uint64_t value, Random& random, int depth) {
+  const uint64_t mine = random.Below(1'000'000);
+  uint64_t below = value;
+  if (depth > 0) {
+    below = Expected(value, random, depth - 1);
+    random.Below(64);
+  }
+  return below * 31 + mine;
+}
+
+constexpr int kRoundsOfOne = 3;
+int DepthOfRound(uint64_t goroutine, int round) {
+  Random random(goroutine * 7 + static_cast<uint64_t>(round));
+  // Mostly small, some large.
+  return Depth(static_cast<int>(random.Below(random.Below(10) == 0 ? 200 : 8)));
+}
+
+TEST_P(ChurnTest, AHundredThousandGrowAndShrinkWhileOthersWakeThem) {
+  // Where stacks do not rest, each goroutine takes some pages.
+  const int goroutines = Rounds(stack::kMayMove ? 100'000 : 10'000, 5'000);
+  constexpr int kChannels = 64;
+  constexpr int kWakers = 8;
+  std::atomic<int64_t> wrong{0};
+  testing::RunOnGoroutine([&] {
+    std::vector<Chan<uint64_t>> channels;
+    for (int i = 0; i < kChannels; ++i) channels.emplace_back(0);
+    WaitGroup all;
+    all.Add(goroutines);
+    for (int i = 0; i < goroutines; ++i) {
+      Go([&, i] {
+        const auto id = static_cast<uint64_t>(i);
+        const Chan<uint64_t>& woken = channels[id % kChannels];
+        for (int round = 0; round < kRoundsOfOne; ++round) {
+          const int depth = DepthOfRound(id, round);
+          Random random(id);
+          const uint64_t result = Wander(woken, random, depth);
+          Random again(id);
+          // Every value that is sent is the same, as nobody knows who gets which.
+          if (result != Expected(17, again, depth)) wrong.fetch_add(1, std::memory_order_relaxed);
+        }
+        all.Done();
+      });
+    }
+    // Each sends its share of every channel's messages, channel by channel.
+    WaitGroup wakers;
+    wakers.Add(kWakers);
+    for (int w = 0; w < kWakers; ++w) {
+      Go([&, w] {
+        for (int c = w; c < kChannels; c += kWakers) {
+          const int receivers = goroutines / kChannels + (c < goroutines % kChannels ? 1 : 0);
+          for (int n = 0; n < receivers * kRoundsOfOne; ++n) {
+            channels[static_cast<size_t>(c)].Send(17);
+          }
+        }
+        wakers.Done();
+      });
+    }
+    wakers.Wait();
+    all.Wait();
+  });
+  EXPECT_EQ(wrong.load(), 0);
+}
+
+}  // namespace
+}  // namespace weft
