@@ -137,19 +137,28 @@ void MarkEscaping(llvm::Function& function, llvm::Value& local) {
   builder.CreateCall(escape, {&local})->setDoesNotThrow();
 }
 
-bool HoldPinnedStack(llvm::Function& function) {
-  bool keeps_pointer = IsUnwoundInto(function);
+PinnedPointer HoldPinnedStack(llvm::Function& function) {
+  bool has_landing_pad = false;
+  bool has_variable_size = false;
   for (llvm::Instruction& instruction : llvm::instructions(function)) {
+    has_landing_pad |= isa<llvm::LandingPadInst>(instruction);
     if (IsVariableSized(instruction)) {
-      keeps_pointer = true;
+      has_variable_size = true;
     } else if (const auto* local = dyn_cast<llvm::AllocaInst>(&instruction)) {
-      if (TakesRoom(*local) && IsPinnedBySafeStack(*local)) return false;
+      if (TakesRoom(*local) && IsPinnedBySafeStack(*local)) return PinnedPointer::kNotKept;
     }
   }
-  if (!keeps_pointer) return false;
+  for (const llvm::Argument& argument : function.args()) {
+    if (argument.hasByValAttr() && IsPinnedBySafeStack(argument)) return PinnedPointer::kNotKept;
+  }
+  if (!has_landing_pad && !has_variable_size) return PinnedPointer::kNotKept;
+  if (!has_variable_size && !IsUnwoundInto(function)) {
+    function.removeFnAttr(llvm::Attribute::SafeStack);
+    return PinnedPointer::kNoSafeStack;
+  }
   llvm::IRBuilder<> builder(&*function.getEntryBlock().getFirstInsertionPt());
   MarkEscaping(function, *builder.CreateAlloca(builder.getInt64Ty()));
-  return true;
+  return PinnedPointer::kHeld;
 }
 
 }  // namespace weft::escape_pass

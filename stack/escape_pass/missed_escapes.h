@@ -24,14 +24,16 @@ llvm::SmallVector<llvm::Value*, 8> MissedEscapes(llvm::Function& function);
 // statement, which survives whatever passes are still to come.
 void MarkEscaping(llvm::Function& function, llvm::Value& local);
 
-// Has SafeStack pin something in `function`, whenever it runs, if it is one of those that keep the
-// pinned stack's pointer to set it back to: functions into which exceptions unwind, and those with
-// locals of variable size. (Not where an exception ends the program, as in `noexcept` functions:
-// what is left of it there may run on a pinned stack that has been given to another.) So a pinned
-// stack with nothing on it is one whose pointer nobody keeps, and it may be taken away. To be
-// called when the locals that escape have been marked. Returns whether it was one that has nothing
-// else there.
-bool HoldPinnedStack(llvm::Function& function);
+// Sees to it that no frame keeps the pointer of a pinned stack with nothing on it, so that such a
+// stack may be taken away. SafeStack keeps the pointer, to set it back at each return, in all
+// functions that have landing pads or locals of variable size. If such a function has no other
+// pinned local, then
+// - kHeld: it gets one, that takes room there whenever the function runs;
+// - kNoSafeStack: SafeStack is not needed, as exceptions that come here end the program (the
+//   function is `noexcept`) and nobody's pointer has to be set back.
+// To be called when the locals that escape have been marked, for functions whose frames may move.
+enum class PinnedPointer { kNotKept, kHeld, kNoSafeStack };
+PinnedPointer HoldPinnedStack(llvm::Function& function);
 
 }  // namespace weft::escape_pass
 

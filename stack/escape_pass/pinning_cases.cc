@@ -328,6 +328,14 @@ __attribute__((noinline)) const char* MayUnwind(void (*function)()) {
   return PinnedPointer();
 }
 
+__attribute__((noinline)) void MayNotUnwind(void (*function)()) noexcept {
+  struct AtExit {
+    ~AtExit() { published.shifted = 0; }
+  };
+  const AtExit at_exit;
+  function();
+}
+
 __attribute__((noinline)) const char* WithVariableSize(int size) {
   const char* const pinned = PinnedPointer();
   if (size > 0) {
@@ -342,6 +350,8 @@ __attribute__((noinline)) const char* WithVariableSize(int size) {
 ptrdiff_t PinnedByFunctionThatMayBeUnwoundInto() {
   return PinnedPointer() - MayUnwind([] { published.shifted = 0; });
 }
+
+void CallWithoutUnwinding(void (*function)()) { MayNotUnwind(function); }
 
 ptrdiff_t PinnedByFunctionWithVariableSize() {
   volatile int none = 0;

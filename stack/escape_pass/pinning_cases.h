@@ -53,6 +53,9 @@ ptrdiff_t PinnedByLocalCounter();
 ptrdiff_t PinnedByFunctionThatMayBeUnwoundInto();
 ptrdiff_t PinnedByFunctionWithVariableSize();
 
+// Calls it from a `noexcept` function with something to be destroyed after that.
+void CallWithoutUnwinding(void (*function)());
+
 // Without optimization the results of that go through memory, and SafeStack itself pins the local.
 extern const bool kOptimized;
 

@@ -99,5 +99,30 @@ TEST(PinnedPointerTest, WhoKeepsItHasSomethingThere) {
   EXPECT_GT(PinnedByFunctionWithVariableSize(), 0);
 }
 
+#if WEFT_HAS_PINNED_STACK
+extern "C" thread_local void* __safestack_unsafe_stack_ptr;
+
+// As one that waits does, and wakes with another pinned stack.
+__attribute__((noinline, no_sanitize("safe-stack"))) void ChangePinnedStack() {
+  static char other[4096];
+  __safestack_unsafe_stack_ptr = other + sizeof other;
+}
+
+__attribute__((noinline, no_sanitize("safe-stack"))) bool ReturnsOnTheOtherPinnedStack() {
+  void* const own = __safestack_unsafe_stack_ptr;
+  CallWithoutUnwinding(ChangePinnedStack);
+  const bool changed = __safestack_unsafe_stack_ptr != own;
+  __safestack_unsafe_stack_ptr = own;
+  return changed;
+}
+
+TEST(PinnedPointerTest, WhoEndsTheProgramForAnExceptionDoesNotSetItBack) {
+  if (!kWithEscapePass || !stack::kMayMove) GTEST_SKIP() << "no escape pass";
+  // Unoptimized, what is destroyed is pinned.
+  if (!kOptimized) GTEST_SKIP() << "not optimized";
+  EXPECT_TRUE(ReturnsOnTheOtherPinnedStack());
+}
+#endif
+
 }  // namespace
 }  // namespace weft::escape_pass

@@ -41,7 +41,6 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
       if (function.isDeclaration() || function.hasAvailableExternallyLinkage()) continue;
       if (function.hasFnAttribute(llvm::Attribute::SafeStack)) {
         for (llvm::Value* local : MissedEscapes(function)) MarkEscaping(function, *local);
-        if (HoldPinnedStack(function)) RemarkHeld(function, functions);
       }
       // Clang gives up on a C variadic function with a prologue that checks. Libraries have some in
       // their headers.
@@ -64,7 +63,7 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
     });
   }
 
-  void PlaceInSection(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
+  void PlaceInSection(llvm::Function& function, llvm::FunctionAnalysisManager& functions) {
     if (!MayChooseSection(function)) return;
     const char* why_foreign = WhyForeign(function);
     // What will be inlined at link time is not known yet: the plugin decides there, if it is there.
@@ -74,10 +73,11 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
     }
     if (why_foreign == nullptr) {
       function.setSection(kMovableSection);
+      if (HoldPinnedStack(function) == PinnedPointer::kHeld) RemarkHeld(function, functions);
       return;
     }
     if (function.getSection() == kMovableSection) function.setSection("");
-    auto& remarks = analyses.getResult<llvm::OptimizationRemarkEmitterAnalysis>(function);
+    auto& remarks = functions.getResult<llvm::OptimizationRemarkEmitterAnalysis>(function);
     remarks.emit([&] {
       return llvm::OptimizationRemarkMissed(kRemarks, "Foreign", function.getSubprogram(),
                                             &function.getEntryBlock())
