@@ -67,7 +67,9 @@ int DepthOfRound(uint64_t goroutine, int round) {
 
 TEST_P(ChurnTest, AHundredThousandGrowAndShrinkWhileOthersWakeThem) {
   // Where stacks do not rest, each goroutine takes some pages.
-  const int goroutines = Rounds(stack::kMayMove ? 100'000 : 10'000, 5'000);
+  const int goroutines = testing::HasDebugSetting("stackmove=always")
+                             ? 1'000
+                             : Rounds(stack::kMayMove ? 100'000 : 10'000, 5'000);
   constexpr int kChannels = 64;
   constexpr int kWakers = 8;
   std::atomic<int64_t> wrong{0};
