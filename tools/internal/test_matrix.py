@@ -61,8 +61,6 @@ DEFAULT = ["copying", "torture-rest", "fixed", "asan", "segmented", "gcc", "gcc-
 # Workspaces that embed a part of Weft: directory under tests/embed -> what must not come along with
 # it, as beginnings of labels.
 EMBEDDERS = {
-    "spawn": ["@weft//sched", "@weft//netpoll", "@weft//chan", "@weft//debug", "@weft//stack:",
-              "@weft//tools", "@weft//:", "@boost"],
     "chan": ["@weft//sched:goroutine", "@weft//sched:runtime", "@weft//netpoll", "@weft//debug",
              "@weft//tools", "@weft//:", "@boost"],
     "spawn": ["@weft//sched", "@weft//stack:", "@weft//chan", "@weft//netpoll", "@weft//debug",
