@@ -15,7 +15,6 @@
 #include <fstream>
 #include <mutex>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,30 +22,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
 #include "sched/testing.h"
 #include "spawn/testing.h"
 
+namespace weft::spawn::testing {
 namespace {
-
-using weft::spawn::Snapshot;
-using weft::spawn::SnapshotOptions;
-using weft::spawn::SnapshotWriter;
-using weft::spawn::testing::Eventually;
-using weft::spawn::testing::HasChildren;
-using weft::spawn::testing::OpenFiles;
-
-std::string TempPath(const std::string& name) {
-  return absl::StrCat(::testing::TempDir(), "/", name, ".", getpid());
-}
-
-std::string ReadFile(const std::string& path) {
-  std::stringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 // First, while this process has one thread.
 TEST(SnapshotTest, EndsWithItsParent) {
@@ -268,3 +250,4 @@ TEST(SnapshotTest, TheChildIsModestAndHasNothingOfOurs) {
 }
 
 }  // namespace
+}  // namespace weft::spawn::testing
