@@ -1,16 +1,21 @@
 #include "stack/escape_pass/kept_addresses.h"
 
 #include <cstdint>
+#include <utility>
 
+#include "llvm/ADT/APInt.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/IR/DataLayout.h"
+#include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InstIterator.h"
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/IntrinsicInst.h"
 #include "llvm/IR/Module.h"
+#include "llvm/IR/Operator.h"
 #include "llvm/Support/Casting.h"
+#include "llvm/Transforms/Utils/Local.h"
 
 namespace weft::escape_pass {
 namespace {
@@ -101,9 +106,36 @@ Uses UsesOf(const llvm::Value& local) {
   return uses;
 }
 
-bool IsInFrameAndKept(const llvm::Value& local) {
+bool IsInFrameAndKept(const llvm::AllocaInst& local) {
   const Uses uses = UsesOf(local);
   return uses.kept && !uses.pinned;
+}
+
+// A load or store, or the like, at a constant distance from the beginning of a local.
+struct DirectUse {
+  llvm::Use* use;
+  llvm::AllocaInst* local;
+  llvm::APInt offset;
+};
+
+void AppendDirectUses(llvm::AllocaInst& local, llvm::SmallVectorImpl<DirectUse>& direct) {
+  const llvm::DataLayout& layout = local.getModule()->getDataLayout();
+  const unsigned bits = layout.getIndexTypeSizeInBits(local.getType());
+  llvm::SmallVector<std::pair<llvm::Value*, llvm::APInt>, 8> addresses;
+  addresses.emplace_back(&local, llvm::APInt(bits, 0));
+  while (!addresses.empty()) {
+    const auto [address, offset] = addresses.pop_back_val();
+    for (llvm::Use& use : address->uses()) {
+      llvm::APInt total = offset;
+      auto* element = dyn_cast<llvm::GEPOperator>(use.getUser());
+      if (element != nullptr && element->accumulateConstantOffset(layout, total)) {
+        addresses.emplace_back(element, total);
+      } else if (address != &local && !isa<llvm::CallBase>(use.getUser()) &&
+                 UseOf(use) == Use::kDirect) {
+        direct.push_back({&use, &local, offset});
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -111,13 +143,31 @@ bool IsInFrameAndKept(const llvm::Value& local) {
 bool IsPinnedBySafeStack(const llvm::Value& local) { return UsesOf(local).pinned; }
 
 bool MayKeepAddressOfLocal(const llvm::Function& function) {
+  // A by-value argument's address is made once, and kept for all blocks.
   return llvm::any_of(function.args(),
                       [](const llvm::Argument& argument) {
-                        return argument.hasByValAttr() && IsInFrameAndKept(argument);
+                        return argument.hasByValAttr() && !argument.use_empty() &&
+                               !IsPinnedBySafeStack(argument);
                       }) ||
          llvm::any_of(llvm::instructions(function), [](const llvm::Instruction& instruction) {
-           return isa<llvm::AllocaInst>(instruction) && IsInFrameAndKept(instruction);
+           const auto* local = dyn_cast<llvm::AllocaInst>(&instruction);
+           return local != nullptr && IsInFrameAndKept(*local);
          });
+}
+
+void MakeAddressesWhereUsed(llvm::Function& function) {
+  llvm::SmallVector<DirectUse, 16> direct;
+  for (llvm::Instruction& instruction : llvm::instructions(function)) {
+    if (auto* local = dyn_cast<llvm::AllocaInst>(&instruction); local != nullptr) {
+      if (!IsPinnedBySafeStack(*local)) AppendDirectUses(*local, direct);
+    }
+  }
+  for (const auto& [use, local, offset] : direct) {
+    llvm::Value* const former = use->get();
+    llvm::IRBuilder<> builder(cast<llvm::Instruction>(use->getUser()));
+    use->set(builder.CreatePtrAdd(local, builder.getInt(offset)));
+    llvm::RecursivelyDeleteTriviallyDeadInstructions(former);
+  }
 }
 
 }  // namespace weft::escape_pass

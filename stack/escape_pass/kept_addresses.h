@@ -23,6 +23,11 @@ namespace weft::escape_pass {
 // used for anything but to load from it or store to it, at a place that is known. In linear time.
 bool MayKeepAddressOfLocal(const llvm::Function& function);
 
+// Has each instruction that works on part of a local in the frame make that part's address itself.
+// An address that is made in one block and used in others may be kept between them, though it is
+// but a constant away from the frame pointer; code generation undoes that in optimized code only.
+void MakeAddressesWhereUsed(llvm::Function& function);
+
 // Whether SafeStack certainly pins `local`, an alloca or a by-value argument.
 bool IsPinnedBySafeStack(const llvm::Value& local);
 

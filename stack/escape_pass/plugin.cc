@@ -12,6 +12,7 @@
 #include "llvm/Passes/OptimizationLevel.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Passes/PassPlugin.h"
+#include "stack/escape_pass/kept_addresses.h"
 #include "stack/escape_pass/missed_escapes.h"
 #include "stack/escape_pass/movable.h"
 
@@ -73,6 +74,7 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
     }
     if (why_foreign == nullptr) {
       function.setSection(kMovableSection);
+      MakeAddressesWhereUsed(function);
       if (HoldPinnedStack(function) == PinnedPointer::kHeld) RemarkHeld(function, functions);
       return;
     }
