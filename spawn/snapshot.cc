@@ -94,8 +94,7 @@ struct SnapshotWriter::Shared {
 
   void Finish(const absl::Status& status) {
     code = static_cast<int>(status.code());
-    message_size = std::min(status.message().size(), kMessage);
-    memcpy(message, status.message().data(), message_size);
+    message_size = status.message().copy(&message[0], kMessage);
     done = true;
   }
 };
