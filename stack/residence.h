@@ -253,7 +253,8 @@ class Residence {
   // By a compare-exchange, but where nobody else can come in between.
   static bool Change(Slot& slot, uint64_t from, uint64_t to, ResidenceSharing sharing) {
     if (sharing == ResidenceSharing::kAlone) {
-      if (slot.owner.load(std::memory_order_relaxed) != from) return false;
+      // Acquire: pairs with the release of who has left the slot after losing this P.
+      if (slot.owner.load(std::memory_order_acquire) != from) return false;
       slot.owner.store(to, std::memory_order_relaxed);
       return true;
     }
