@@ -225,6 +225,22 @@ void InstallOnesOwnHandler() {
   InstallOverflowHandler();
 }
 
+#if WEFT_HAS_PINNED_STACK
+extern "C" thread_local void* __safestack_unsafe_stack_ptr;
+
+// As on a thread that is being born.
+__attribute__((no_sanitize("safe-stack"))) void FaultWithoutPinnedStack() {
+  InstallOverflowHandler();
+  __safestack_unsafe_stack_ptr = nullptr;
+  StoreTo(reinterpret_cast<volatile int*>(sink));
+}
+
+TEST(OverflowDeathTest, AFaultOnAThreadWithoutAPinnedStackIsReportedToo) {
+  sink = 0;
+  EXPECT_EXIT(FaultWithoutPinnedStack(), ExitedWithCode(2), "unexpected fault address 0x0");
+}
+#endif
+
 TEST(OverflowDeathTest, AnEarlierHandlerGetsTheFaultsOfPlainThreads) {
   EXPECT_EXIT(
       {

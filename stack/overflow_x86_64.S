@@ -4,6 +4,8 @@
 
 #include "stack/mode.h"
 
+#define RESERVE_BYTES (64 * 1024)
+
         .text
 
 // void weft_fault_entry(int signal, siginfo_t* info, void* context)
@@ -32,8 +34,11 @@ weft_fault_entry:
         movq    weft_signal_pinned_top@gottpoff(%rip), %rcx
         movq    %fs:(%rcx), %rcx
         testq   %rcx, %rcx
-        je      1f
-        movq    %rcx, %fs:(%rax)
+        jne     0f
+        testq   %rbx, %rbx
+        jne     1f                      // the thread's own will do
+        leaq    weft_fault_reserve + RESERVE_BYTES(%rip), %rcx
+0:      movq    %rcx, %fs:(%rax)
 1:
 #endif
         callq   weft_fault_handler
@@ -51,6 +56,13 @@ weft_fault_entry:
         ret
         .cfi_endproc
         .size   weft_fault_entry, . - weft_fault_entry
+
+#if WEFT_HAS_PINNED_STACK
+        // For threads that have no pinned stack at all: those that are being born or are ending. The
+        // process ends with the first of them.
+        .local  weft_fault_reserve
+        .comm   weft_fault_reserve, RESERVE_BYTES, 64
+#endif
 
         .section .note.GNU-stack, "", @progbits
 #if WEFT_HAS_GUARD_WORD
