@@ -50,4 +50,16 @@ void GiveBackStacks(absl::Duration idle_for) {
   stack::TrimBlocks();
 }
 
+void GiveBackAllStacks() {
+  for (const auto& slot : sched.ps) {
+    P* p = slot.load(std::memory_order_acquire);
+    if (p == nullptr) break;
+    DrainStacks(p);
+    if constexpr (stack::kMayMove) p->stacks.GiveBackUnused();
+  }
+  if constexpr (stack::kMayMove) stack::StackMover::GiveBackFree(absl::ZeroDuration());
+  stack::TrimIdle(absl::ZeroDuration());
+  stack::TrimBlocks();
+}
+
 }  // namespace weft::internal

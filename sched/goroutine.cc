@@ -156,8 +156,11 @@ RunClosure() {
   } catch (const GoroutineExit&) {
     // No catch (...): an exception that nobody takes must find no handler at all, so that the
     // terminate handler runs before anything is unwound and can show where it was thrown.
+    if (ThisG() == nullptr) RefuseInChild();
     if constexpr (stack::kHasPinnedStack) stack::ResetPinnedStack(ThisG()->stack.pinned->hi);
   }
+  if (ThisG() == nullptr) [[unlikely]]
+    RefuseInChild();
   ThisG()->closure.Reset();
 }
 

@@ -19,6 +19,7 @@
 #include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "stack/context.h"
 #include "tests/rounds.h"
 
 namespace weft {
@@ -295,6 +296,39 @@ TEST(LeaseTurnsTest, GoroutinesInShortSectionsTakeTurns) {
 TEST(LeaseOnThreadsTest, SectionsDoNothing) {
   BlockingSection section;
   BlockingSection inner(BlockingSection::Expect::kLong);
+}
+
+// A function that has a frame, and so looks at the guard word when it is called.
+__attribute__((noinline)) bool IsSet(const std::atomic<bool>& flag, int depth) {
+  volatile int at = depth;
+  if (depth == 0) return flag.load();
+  const bool set = IsSet(flag, depth - 1);
+  return set && at > 0;
+}
+
+// At the end of a slice, in a function call. Where the code does not look there, its P is taken.
+TEST(LeaseSliceTest, WhoOnlyCallsFunctionsGivesWayInPlace) {
+  for (const int procs : {1, 2}) {
+    SetMaxProcs(procs);
+    const LeaseCounts before = GetSchedSnapshot().leases;
+    std::atomic<bool> stop{false};
+    const int count = procs + 2;
+    std::atomic<int> left{count};
+    for (int i = 0; i < count; ++i) {
+      Go([&] {
+        while (!IsSet(stop, 5)) {
+        }
+        left.fetch_sub(1);
+      });
+    }
+    EXPECT_TRUE(Eventually([&] {
+      const LeaseCounts now = GetSchedSnapshot().leases;
+      return stack::kHasGuardWord ? now.yielded_in_place > before.yielded_in_place + 2
+                                  : now.taken_slice > before.taken_slice;
+    }));
+    stop.store(true);
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
+  }
 }
 
 // When a section ends and every P is taken, the goroutine waits for one instead of running beside.

@@ -64,7 +64,8 @@ bool FollowTheSystem(Instant now) {
   next = now + kLookAtSystemEvery;
   const int procs = SystemProcs();
   if (procs == sched.p_count.load(std::memory_order_relaxed)) return false;
-  StopTheWorld();
+  // Not to wait for somebody else's stop: that may be the end of this thread.
+  if (!TryStopTheWorld()) return false;
   // Who has called SetMaxProcs() meanwhile is right, be its own stop over or still to come.
   if (sched.procs_are_the_systems.load(std::memory_order_relaxed)) ResizeProcs(procs);
   StartTheWorld();
@@ -104,11 +105,14 @@ void Slept() {
 
 }  // namespace
 
-void StartSchedulerMonitor() {
+void RegisterSchedulerDuties() {
   RegisterMonitorDuty({.name = "retake", .run = Retake});
   RegisterMonitorDuty({.name = "poll", .run = PollNetwork});
   RegisterMonitorDuty({.name = "timers", .run = RunOverdueTimers});
   RegisterMonitorDuty({.name = "procs", .run = FollowTheSystem});
+}
+
+void StartSchedulerMonitor() {
   static constexpr MonitorHost kHost = {TrySleep, Slept};
   StartMonitor(&kHost);
 }

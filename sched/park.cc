@@ -97,6 +97,9 @@ bool CallbackTimer::Start(Instant when) {
 }
 
 bool CallbackTimer::Stop() {
+  // There nothing fires, and whoever held the heap's lock holds it for ever.
+  if (internal::sched.forked.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
   internal::RuntimeSection section;
   return internal::TimerHeap::Stop(*this);
 }

@@ -29,6 +29,11 @@
 //   earliest ends that wait: poll_until is published, then the timers are looked at again, then
 //   the wait begins; who adds a timer does so in the opposite order.
 //
+// With the policy `global` there is the global queue and no other: what is made ready goes there,
+// whoever has made it, and a P that looks for work takes one goroutine at a time. All else is as
+// above: local queues are empty, so that there is nothing to switch to directly, and to steal are
+// only timers.
+//
 // Rejected: waking an M for each piece of work (threads thrash when each runs for a microsecond);
 // handing work directly to a sleeping thread (it takes the work away from those who look already,
 // and destroys locality).
@@ -52,8 +57,13 @@ constexpr int kLooksUnchanged = 8;
 constexpr int kBacklogsInARow = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
-// Of the global queue: as many as each P should have.
-constexpr uint32_t kShare = RunQueue<G>::kCapacity;
+
+// How many goroutines a P takes from the global queue: as many as each P should have, or where
+// there is no other queue just the next.
+uint32_t Share() {
+  return sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal ? 1
+                                                                         : RunQueue<G>::kCapacity;
+}
 
 uint32_t NextRandom(M* m) {
   // xorshift32 (G. Marsaglia, "Xorshift RNGs", 2003).
@@ -251,7 +261,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       if (G* g = TakeGlobalLocked(p, 1); g != nullptr) return g;
     }
     if (G* g = p->run_queue.Take(inherits_slice, Sharing()); g != nullptr) return g;
-    if (G* g = TakeGlobalLocked(p, kShare); g != nullptr) return g;
+    if (G* g = TakeGlobalLocked(p, Share()); g != nullptr) return g;
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
@@ -282,7 +292,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       sched.lock.Release();
       continue;
     }
-    if (G* g = TakeGlobal(p, kShare); g != nullptr) {
+    if (G* g = TakeGlobal(p, Share()); g != nullptr) {
       sched.lock.Release();
       return g;
     }
@@ -415,14 +425,19 @@ void Enqueue(G* g, Place place) {
     EnqueueGlobal(g);
     return;
   }
-  StampNowAndThen(p->until_stamp, g);
   const QueueSharing sharing = Sharing();
   if (sharing == QueueSharing::kAlone) {
+    StampNowAndThen(p->until_stamp, g);
     // The only P there is, is this one: nobody to wake.
     if (place == Place::kNext) g = p->run_queue.ExchangeNext(g, sharing);
     if (g != nullptr && !p->run_queue.PutTail(g, sharing)) Overflow(p, g);
     return;
   }
+  if (sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal) [[unlikely]] {
+    EnqueueGlobal(g);
+    return;
+  }
+  StampNowAndThen(p->until_stamp, g);
   if (place == Place::kNext) {
     g = p->run_queue.ExchangeNext(g, sharing);
     if (g == nullptr && p->run_queue.Size() == 0) {
@@ -456,7 +471,8 @@ void EnqueueBatch(WakeBatch& batch) {
   M* m = ThisM();
   P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
   // As many as there are idle Ps go where these can find them without stealing.
-  int for_others = p == nullptr ? batch.size : sched.idle_p_count.load(std::memory_order_seq_cst);
+  const bool all = p == nullptr || sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal;
+  int for_others = all ? batch.size : sched.idle_p_count.load(std::memory_order_seq_cst);
   if (for_others > batch.size) for_others = batch.size;
   if (for_others > 0) {
     {
@@ -479,6 +495,12 @@ void EnqueueBatch(WakeBatch& batch) {
   }
   // Even without a P left idle a moment ago, one may be now: the rule for who makes work.
   if (local || for_others > 0) WakeP();
+}
+
+void SetPolicy(Policy policy) {
+  sched.policy.store(policy, std::memory_order_relaxed);
+  sched.alone.store(policy == Policy::kGpm && sched.p_count.load(std::memory_order_relaxed) == 1,
+                    std::memory_order_relaxed);
 }
 
 bool WorkWaits() {

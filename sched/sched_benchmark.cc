@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 
 #include "absl/time/time.h"
 #include "chan/chan.h"
@@ -15,23 +14,15 @@
 #include "sched/sync/wait_group.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
+#include "sched/workloads.h"
 
 namespace weft {
 namespace {
 
 using testing::OnGoroutine;
 
-// Starts goroutines that end at once, a thousand at a time, and waits for each thousand; per
-// goroutine.
 void BM_SpawnExit(benchmark::State& state) {
-  OnGoroutine(state, [&] {
-    WaitGroup all;
-    while (state.KeepRunningBatch(1'000)) {
-      all.Add(1'000);
-      for (int i = 0; i < 1'000; ++i) Go([&all] { all.Done(); });
-      all.Wait();
-    }
-  });
+  OnGoroutine(state, [&] { testing::SpawnExit(state); });
 }
 
 // Starts one goroutine and waits for its message, one after the other.
@@ -64,34 +55,8 @@ void BM_Yield(benchmark::State& state) {
   });
 }
 
-void SkynetNode(const Chan<int64_t>& parent, int64_t number, int64_t size) {
-  if (size == 1) {
-    parent.Send(number);
-    return;
-  }
-  Chan<int64_t> children(0);
-  for (int64_t i = 0; i < 10; ++i) {
-    const int64_t child = number + i * (size / 10);
-    Go([children, child, size] { SkynetNode(children, child, size / 10); });
-  }
-  int64_t sum = 0;
-  for (int i = 0; i < 10; ++i) sum += *children.Recv();
-  parent.Send(sum);
-}
-
-// A tree of 1,111,111 goroutines, ten children each, that sums its leaves; per goroutine. Like the
-// Go programs it is compared with, which give the best of five, this one and the next run once
-// before.
 void BM_Skynet(benchmark::State& state) {
-  const auto run = [] {
-    Chan<int64_t> root(0);
-    Go([root] { SkynetNode(root, 0, 1'000'000); });
-    if (*root.Recv() != 499'999'500'000) std::abort();
-  };
-  OnGoroutine(state, [&] {
-    run();  // pays for the memory
-    while (state.KeepRunningBatch(1'111'111)) run();
-  });
+  OnGoroutine(state, [&] { testing::Skynet(state); });
 }
 
 // 200,000 goroutines that each sleep 1 to 1000 us once; per goroutine.

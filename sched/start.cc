@@ -42,11 +42,26 @@ class SleepingPoller final : public Poller {
 };
 
 SleepingPoller sleeping_poller;
-std::once_flag start_once;
+std::mutex start_mutex;
+bool initialized = false;  // under the mutex
 
-void Start() {
+bool ApplySched(absl::string_view value) {
+  if (value != "gpm" && value != "global") return false;
+  SetPolicy(value == "global" ? Policy::kGlobal : Policy::kGpm);
+  return true;
+}
+
+constexpr DebugSetting kSched = {
+    "sched", "gpm (the default: a queue for each P) or global (one for all)", ApplySched};
+
+[[maybe_unused]] const bool registered = [] {
+  RegisterDebugSetting(&kSched);
+  return true;
+}();
+
+// The first time.
+void Initialize() {
   ApplyDebugSettings();
-  pthread_sigmask(SIG_SETMASK, nullptr, &sched.signal_mask);
   InitLease();
   goroutine_wait_ops = &kGoroutineWaitOps;
   InstallFatalHandlers();
@@ -59,17 +74,36 @@ void Start() {
   // A poller that was registered before is kept.
   sched.poller.compare_exchange_strong(none, &sleeping_poller, std::memory_order_release,
                                        std::memory_order_relaxed);
+  HandleForks();
+  RegisterSchedulerDuties();
   ResizeProcs(DefaultMaxProcs());
   sched.procs_are_the_systems.store(!MaxProcsIsGiven(), std::memory_order_relaxed);
-  {
+}
+
+// Under the mutex; it does not run.
+void Start(const RuntimeOptions& options) {
+  pthread_sigmask(SIG_SETMASK, nullptr, &sched.signal_mask);
+  const bool first = !initialized;
+  if (first) Initialize();
+  if (options.policy.has_value()) SetPolicy(*options.policy);
+  if (options.max_procs > 0) {
+    ResizeProcs(options.max_procs);
+    sched.procs_are_the_systems.store(false, std::memory_order_relaxed);
+  }
+  if (options.max_threads > 0) {
+    sched.max_threads.store(options.max_threads, std::memory_order_relaxed);
+  }
+  if (first) {
     LockGuard guard(sched.lock);
     for (int i = sched.p_count.load(std::memory_order_relaxed) - 1; i >= 0; --i) {
       PushIdleP(sched.ps[i].load(std::memory_order_relaxed));
     }
+    initialized = true;
   }
   StartSchedulerMonitor();
-  // Release: pairs with the acquire in EnsureStarted().
+  // Before goroutines go on, which may want it. Release: pairs with the acquire in EnsureStarted().
   sched.started.store(true, std::memory_order_release);
+  if (!first) ResumeTheWorld();
 }
 
 }  // namespace
@@ -77,8 +111,20 @@ void Start() {
 void EnsureStarted() {
   if (sched.started.load(std::memory_order_acquire)) [[likely]]
     return;
-  std::call_once(start_once, Start);
+  StartWith(RuntimeOptions());
 }
+
+bool StartWith(const RuntimeOptions& options) {
+  // Before the mutex, which whoever held it at the fork holds for ever.
+  if (sched.forked.load(std::memory_order_relaxed)) RefuseInChild();
+  const StartLock lock;
+  if (sched.started.load(std::memory_order_relaxed)) return false;
+  Start(options);
+  return true;
+}
+
+StartLock::StartLock() { start_mutex.lock(); }
+StartLock::~StartLock() { start_mutex.unlock(); }
 
 void StartHere(absl::AnyInvocable<void()> main) {
   EnsureStarted();

@@ -22,6 +22,8 @@ Lock stop_lock;
 
 constexpr absl::Duration kRevokeEvery = absl::Microseconds(50);
 
+// There is no runtime until it is started again.
+bool left_stopped ABSL_GUARDED_BY(stop_lock) = false;
 // When the present stop began.
 Instant stop_began ABSL_GUARDED_BY(stop_lock);
 
@@ -37,19 +39,8 @@ void CountStopped(int count) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   }
 }
 
-}  // namespace
-
-void GiveToStopper(P* p) {
-  p->status.store(PStatus::kStopped, std::memory_order_relaxed);
-  CountStopped(1);
-}
-
-void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  {
-    // Whoever has stopped the world may need this thread's P to start it again.
-    BlockingSection section(BlockingSection::Expect::kLong);
-    stop_lock.Acquire();
-  }
+// The rest of StopTheWorld(), with the lock.
+void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
   EnterRuntime();
   stop_began = Instant::Now();
   M* self = ThisM();
@@ -75,12 +66,57 @@ void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
       if (P* p = Revoke(m, Revoked::kStop); p != nullptr) {
         p->m.store(nullptr, std::memory_order_relaxed);
         LockGuard guard(sched.lock);
-        GiveToStopper(p);
+        p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+        CountStopped(1);
       }
     }
     FutexWait(sched.all_stopped, 0, Instant::Now() + kRevokeEvery);
   }
   sched.pauses_stopping.Add(NanosOfStop());
+}
+
+}  // namespace
+
+void GiveToStopper(P* p) {
+  p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+  CountStopped(1);
+}
+
+void StopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  for (;;) {
+    if (ThisG() == nullptr) {
+      stop_lock.Acquire();
+    } else {
+      // Parked, not blocked: whoever has stopped the world may need this thread's P to start it
+      // again, and who stops the runtime waits until nobody is in user code.
+      while (!stop_lock.TryAcquire()) Sleep(kRevokeEvery);
+    }
+    if (!left_stopped) break;
+    // The runtime was stopped while this thread waited.
+    stop_lock.Release();
+    EnsureStarted();
+  }
+  StopAll();
+}
+
+bool TryStopTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  if (!stop_lock.TryAcquire()) return false;
+  StopAll();
+  return true;
+}
+
+void LeaveTheWorldStopped() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  left_stopped = true;
+  LeaveRuntime();
+  stop_lock.Release();
+}
+
+void ResumeTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  stop_lock.Acquire();
+  left_stopped = false;
+  EnterRuntime();
+  stop_began = Instant::Now();
+  StartTheWorld();
 }
 
 void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
@@ -151,6 +187,7 @@ void ResizeProcs(int n) {
     p->status.store(PStatus::kDead, std::memory_order_relaxed);
   }
   sched.p_count.store(n, std::memory_order_release);
+  SetPolicy(sched.policy.load(std::memory_order_relaxed));
 }
 
 }  // namespace weft::internal

@@ -45,27 +45,29 @@ class Monitor {
 
   void Start(const internal::MonitorHost* host) {
     host_ = host;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    ends_.store(false, std::memory_order_relaxed);
     int error = 0;
     {
       // Signals are for the program's own threads.
       internal::AllSignalsBlocked blocked;
-      pthread_t thread;
       error = pthread_create(
-          &thread, &attr,
+          &thread_, nullptr,
           [](void* self) -> void* {
             static_cast<Monitor*>(self)->Loop();
             return nullptr;
           },
           this);
     }
-    pthread_attr_destroy(&attr);
     if (error != 0) {
       std::fprintf(stderr, "weft: cannot create the monitor thread: error %d\n", error);
       std::exit(2);
     }
+  }
+
+  void End() {
+    ends_.store(true, std::memory_order_relaxed);
+    Wake();
+    pthread_join(thread_, nullptr);
   }
 
   void Wake() {
@@ -88,12 +90,12 @@ class Monitor {
   }
 
  private:
-  [[noreturn]] void Loop() {
+  void Loop() {
     prctl(PR_SET_NAME, "weft-sysmon");
     prctl(PR_SET_TIMERSLACK, 1);  // the default slack of 50 us is longer than the fastest round
     int quiet_rounds = 0;
     int64_t pace = kFastestNanos;
-    for (;;) {
+    while (!ends_.load(std::memory_order_relaxed)) {
       pace_nanos_.store(pace, std::memory_order_relaxed);
       Instant next = Instant::FromNanos(Instant::Now().nanos() + pace);
       if (next_by_ < next) next = next_by_;
@@ -168,6 +170,8 @@ class Monitor {
   DutyState duties_[kMaxDuties];
   std::atomic<int> count_{0};
   const internal::MonitorHost* host_ = nullptr;
+  pthread_t thread_ = {};
+  std::atomic<bool> ends_{false};
   std::atomic<uint32_t> word_{0};  // 1: woken
   std::atomic<int64_t> pace_nanos_{kFastestNanos};
   Instant next_by_ = Instant::Never();  // the monitor's own
@@ -189,6 +193,7 @@ int GetMonitorStats(MonitorDutyStats* stats, int capacity) {
 namespace internal {
 
 void StartMonitor(const MonitorHost* host) { TheMonitor().Start(host); }
+void EndMonitor() { TheMonitor().End(); }
 void NextRoundBy(Instant when) { TheMonitor().NextRoundBy(when); }
 void WakeMonitor() { TheMonitor().Wake(); }
 absl::Duration MonitorPace() { return TheMonitor().pace(); }

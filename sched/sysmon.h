@@ -51,8 +51,11 @@ struct MonitorHost {
   void (*slept)();
 };
 
-// Starts the thread, once; `host` lives for ever.
+// Starts the thread, if it does not run; `host` lives for ever.
 void StartMonitor(const MonitorHost* host);
+
+// Ends it, after its present round. On return the thread is gone.
+void EndMonitor();
 
 // Ends the sleep that try_sleep() has begun, or shortens a round. From any thread.
 void WakeMonitor();

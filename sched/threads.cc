@@ -3,7 +3,8 @@
 //
 // An M that sleeps is in Sched::idle_ms, or somebody has it in hand (ObtainM), or it waits for one
 // goroutine (bound.cc). It is woken by a P in next_p and 1 in its wake word, in that order, by the
-// one who has it in hand or whom that goroutine was left to; so there is one waker at a time.
+// one who has it in hand or whom that goroutine was left to; so there is one waker at a time. With
+// null in place of a P it ends.
 //
 // The list is last in, first out: who sleeps at its bottom has not been needed for longest. An M
 // that comes when kKept others sleep already does so for kIdleFor at most; it may end only if it is
@@ -18,8 +19,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "sched/fatal.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
@@ -38,6 +42,8 @@ constexpr size_t kSchedulerStackBytes = 512 << 10;
 // 30 us, so bursts that are further apart do not notice.
 constexpr int kKeptBeyond = 16;
 constexpr absl::Duration kIdleFor = absl::Seconds(5);
+// How often EndMs() looks whether they have come.
+constexpr absl::Duration kLookAgain = absl::Microseconds(50);
 
 int Kept() { return 2 * sched.p_count.load(std::memory_order_relaxed) + kKeptBeyond; }
 
@@ -109,6 +115,7 @@ bool AwaitPUntil(M* m, Instant deadline) {
     }
     deadline = Instant::Never();
   }
+  if (m->next_p == nullptr) return false;
   AcquireP(m, m->next_p);
   return true;
 }
@@ -119,8 +126,7 @@ void* ThreadMain(void* arg) {
   EnterM(m);
   // The program's: goroutines must not find signals blocked, nor hand that on to their children.
   pthread_sigmask(SIG_SETMASK, &sched.signal_mask, nullptr);
-  AwaitP(m);
-  RunScheduler(m);
+  if (AwaitP(m)) RunScheduler(m);
   BlockAllSignals();
   LeaveM(m);
   return nullptr;
@@ -130,7 +136,6 @@ void* ThreadMain(void* arg) {
 bool MakeThread(M* m) {
   pthread_attr_t attr;
   pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attr, kSchedulerStackBytes);
   int error = 0;
   {
@@ -209,6 +214,7 @@ void LeaveM(M* m) {
     // Now, so that the next line may make another one.
     LockGuard guard(sched.lock);
     sched.m_count.fetch_sub(1, std::memory_order_relaxed);
+    ++sched.leaving_ms;
   }
   if (m->p.load(std::memory_order_relaxed) != nullptr) {
     HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
@@ -225,8 +231,16 @@ void LeaveM(M* m) {
   m->tid.store(0, std::memory_order_relaxed);
   m->ends = false;
   LockGuard guard(sched.lock);
-  m->next_idle = sched.free_ms;
-  sched.free_ms = m;
+  --sched.leaving_ms;
+  if (sched.ending_ms) {
+    m->thread = pthread_self();
+    m->next_idle = sched.ended_ms;
+    sched.ended_ms = m;
+  } else {
+    pthread_detach(pthread_self());
+    m->next_idle = sched.free_ms;
+    sched.free_ms = m;
+  }
 }
 
 bool StopM(M* m) {
@@ -241,7 +255,7 @@ bool StopM(M* m) {
   return AwaitPUntil(m, deadline);
 }
 
-void AwaitP(M* m) { AwaitPUntil(m, Instant::Never()); }
+bool AwaitP(M* m) { return AwaitPUntil(m, Instant::Never()); }
 
 void GivePTo(M* m, P* p) {
   m->next_p = p;
@@ -262,6 +276,41 @@ M* ObtainM() {
 void ReturnM(M* m) {
   LockGuard guard(sched.lock);
   PushIdleM(m);
+}
+
+void EndMs() {
+  for (;;) {
+    M* m;
+    bool all_left;
+    {
+      LockGuard guard(sched.lock);
+      sched.ending_ms = true;
+      m = PopIdleM();
+      all_left = sched.m_count.load(std::memory_order_relaxed) == 0 && sched.leaving_ms == 0;
+    }
+    if (all_left) break;
+    if (m != nullptr) {
+      GivePTo(m, nullptr);
+    } else {
+      // One waits for events, or is on its way to sleep, or to its end.
+      sched.poller.load(std::memory_order_acquire)->Break();
+      absl::SleepFor(kLookAgain);
+    }
+  }
+  M* ended;
+  {
+    LockGuard guard(sched.lock);
+    sched.ending_ms = false;
+    ended = std::exchange(sched.ended_ms, nullptr);
+  }
+  while (M* m = ended) {
+    ended = m->next_idle;
+    // Without the lock: destructors of thread_locals may start goroutines.
+    pthread_join(m->thread, nullptr);
+    LockGuard guard(sched.lock);
+    m->next_idle = sched.free_ms;
+    sched.free_ms = m;
+  }
 }
 
 void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {

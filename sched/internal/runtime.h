@@ -30,6 +30,7 @@
 #include "sched/internal/thread.h"
 #include "sched/internal/timer_heap.h"
 #include "sched/poller.h"
+#include "sched/runtime.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
 #include "stack/context.h"
@@ -135,6 +136,7 @@ struct M : Thread {
   bool is_idle = false;
   M* next_all = nullptr;
   uint32_t random = 0;
+  pthread_t thread = {};  // if it was ended by EndMs()
   std::optional<stack::ThreadSignalStack> signal_stack;
   G* locked_g = nullptr;        // the one goroutine that it runs, if LockOSThread() was called
   int32_t thread_locks = 0;     // by that, without UnlockOSThread()
@@ -245,6 +247,9 @@ struct Sched {
   M* idle_ms ABSL_GUARDED_BY(lock) = nullptr;
   std::atomic<int> idle_m_count{0};
   M* free_ms ABSL_GUARDED_BY(lock) = nullptr;  // whose threads have ended
+  int leaving_ms ABSL_GUARDED_BY(lock) = 0;    // whose threads are about to, and are not in m_count
+  bool ending_ms ABSL_GUARDED_BY(lock) = false;
+  M* ended_ms ABSL_GUARDED_BY(lock) = nullptr;  // whose threads wait to be joined
   // Ms that wait for their goroutine to be chosen, see bound.cc.
   std::atomic<int> locked_idle_m_count{0};
   std::atomic<int> max_threads{10'000};
@@ -262,6 +267,10 @@ struct Sched {
   std::atomic<int> spinning{0};
   std::atomic<bool> need_spinning{false};
   std::atomic<int> p_count{0};
+  // One P, with a queue of its own. Changed with the number of Ps or the policy, as these are while
+  // no P is in use.
+  std::atomic<bool> alone{false};
+  std::atomic<Policy> policy{Policy::kGpm};
   // Whether it follows what the system gives the process.
   std::atomic<bool> procs_are_the_systems{false};
   std::atomic<P*> ps[kMaxProcsLimit] = {};
@@ -286,6 +295,7 @@ struct Sched {
   sigset_t signal_mask = {};
 
   std::atomic<bool> started{false};
+  std::atomic<bool> forked{false};  // in the child of a fork() for ever
   std::atomic<bool> has_main{false};
   std::atomic<bool> dying{false};
 };
@@ -314,6 +324,16 @@ G* AsG(stack::Resident& resident);
 // --- start.cc: bringing the runtime up ---
 // Starts it if it does not run. From any thread.
 void EnsureStarted();
+// The same with these options; false: it runs already.
+bool StartWith(const RuntimeOptions& options);
+// Held while the runtime is being started or stopped.
+class StartLock {
+ public:
+  StartLock();
+  ~StartLock();
+  StartLock(const StartLock&) = delete;
+  StartLock& operator=(const StartLock&) = delete;
+};
 // Starts it with the calling thread as its first M and `main` as its first goroutine.
 [[noreturn]] void StartHere(absl::AnyInvocable<void()> main);
 
@@ -346,11 +366,12 @@ void WakePollerFor(Instant when);
 Instant EarliestTimer();
 // Whether goroutines wait in any queue.
 bool WorkWaits();
+// World stopped, or not started yet.
+void SetPolicy(Policy policy);
 
 // Whether other Ms may steal: with one P nobody can. For the holder of a P.
 inline QueueSharing Sharing() {
-  return sched.p_count.load(std::memory_order_relaxed) == 1 ? QueueSharing::kAlone
-                                                            : QueueSharing::kShared;
+  return sched.alone.load(std::memory_order_relaxed) ? QueueSharing::kAlone : QueueSharing::kShared;
 }
 
 // --- threads.cc: the threads of the Ms ---
@@ -362,11 +383,15 @@ M* ObtainM();
 void ReturnM(M* m);
 // Gives `p` to an M that sleeps outside the idle list, or is about to.
 void GivePTo(M* m, P* p);
-// The M that calls, and has no P, sleeps until that happens.
-void AwaitP(M* m);
+// The M that calls, and has no P, sleeps until that happens. False: it is to end, as may be where
+// it was in the idle list.
+bool AwaitP(M* m);
 // The M that calls, and has no P, sleeps until it is started with one. False: its thread is to end,
 // as it has not been needed for long.
 bool StopM(M* m);
+// Ends the threads of all Ms; on return they are gone. The world is stopped, and none of them has a
+// goroutine on its hands or locked to it. Not from an M.
+void EndMs();
 // An M, in the list of all.
 M* NewM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 // The first and the last thing that a thread does as an M.
@@ -509,6 +534,11 @@ extern const GoroutineWaitOps kGoroutineWaitOps;
 // Stops every P; goroutines in user code go on but stop at their next entry. May park.
 void StopTheWorld();
 void StartTheWorld();
+// False: somebody else has stopped it, or is about to. For those who must not wait for that.
+bool TryStopTheWorld();
+// Instead of StartTheWorld(): the world stays stopped until ResumeTheWorld().
+void LeaveTheWorldStopped();
+void ResumeTheWorld();
 // The calling M gives its P to the stopper. In the scheduler.
 void GiveToStopper(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 // Makes Ps until there are n, or retires those beyond. World stopped, or not started yet.
@@ -528,7 +558,17 @@ inline void StampNowAndThen(uint32_t& until_stamp, G* g) {
   Stamp(g);
 }
 
+// --- fork.cc ---
+// From now on children of fork() have no runtime, see runtime.h.
+void HandleForks();
+[[noreturn]] void RefuseInChild();
+
+// --- give_back.cc ---
+// All that no goroutine uses. The world is stopped for good.
+void GiveBackAllStacks();
+
 // --- monitor.cc ---
+void RegisterSchedulerDuties();
 void StartSchedulerMonitor();
 
 // --- retake.cc ---

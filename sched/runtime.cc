@@ -1,0 +1,129 @@
+// Stopping the runtime, and starting it again.
+//
+// To stop it is to stop the world for good: with all Ps collected nobody can begin to run a
+// goroutine, and an M that has none on its hands, and so no P, only waits for one. So once no M is
+// in user code the threads can go: the monitor's first, as it makes Ms, then those of the Ms, which
+// are woken without a P. Goroutines are where they were, and go on with the world.
+//
+// Those in user code cannot be stopped. Some of them may wait for a P there (bound.cc), or for what
+// others hold, so the world goes on between two tries.
+#include "sched/runtime.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "sched/clock.h"
+#include "sched/goroutine.h"
+#include "sched/internal/runtime.h"
+#include "sched/sysmon.h"
+
+namespace weft {
+namespace {
+
+using internal::sched;
+
+// How long one try waits for goroutines to leave user code, and the world goes on between two.
+constexpr absl::Duration kTry = absl::Milliseconds(20);
+constexpr absl::Duration kShortestPause = absl::Microseconds(50);
+constexpr absl::Duration kLongestPause = absl::Milliseconds(5);
+
+// Calls `condition` until it holds, at growing intervals; false after `limit`.
+bool Await(absl::FunctionRef<bool()> condition, absl::Duration limit) {
+  const Instant start = Instant::Now();
+  absl::Duration pause = kShortestPause;
+  while (!condition()) {
+    const absl::Duration left = limit - (Instant::Now() - start);
+    if (left <= absl::ZeroDuration()) return false;
+    absl::SleepFor(std::min(pause, left));
+    pause = std::min(2 * pause, kLongestPause);
+  }
+  return true;
+}
+
+// Ms with a goroutine on their hands; the world is stopped.
+int InUserCode() {
+  int count = 0;
+  for (const internal::M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr;
+       m = m->next_all) {
+    if (m->current.load(std::memory_order_relaxed) != nullptr) ++count;
+  }
+  return count;
+}
+
+absl::Status RefusedOnGoroutine() {
+  return absl::FailedPreconditionError("weft: a goroutine cannot stop the runtime that runs it");
+}
+
+}  // namespace
+
+absl::Status Runtime::Start(const RuntimeOptions& options) {
+  if (options.max_procs < 0 || options.max_procs > internal::kMaxProcsLimit) {
+    return absl::InvalidArgumentError(absl::StrCat("weft: max_procs is ", options.max_procs,
+                                                   ", and must be from 1 to ",
+                                                   internal::kMaxProcsLimit, ", or 0"));
+  }
+  // An M, the monitor, and one to replace the M.
+  constexpr int kFewestThreads = 3;
+  if (options.max_threads != 0 && options.max_threads < kFewestThreads) {
+    return absl::InvalidArgumentError(absl::StrCat("weft: max_threads is ", options.max_threads,
+                                                   ", and must be at least ", kFewestThreads,
+                                                   ", or 0"));
+  }
+  if (!internal::StartWith(options)) {
+    return absl::FailedPreconditionError("weft: the runtime runs already");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Runtime::Drain(absl::Duration limit) {
+  if (internal::ThisG() != nullptr) return RefusedOnGoroutine();
+  if (Await([] { return NumGoroutine() == 0 || !IsRunning(); }, limit)) {
+    if (NumGoroutine() == 0) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("weft: ", NumGoroutine(), " goroutines wait for the runtime to be started"));
+  }
+  return absl::DeadlineExceededError(
+      absl::StrCat("weft: ", NumGoroutine(), " goroutines have not ended"));
+}
+
+absl::Status Runtime::Stop(absl::Duration limit) {
+  if (internal::ThisG() != nullptr) return RefusedOnGoroutine();
+  // Before the lock too: in the child of a fork() that may be held for ever.
+  if (!IsRunning()) return absl::OkStatus();
+  const internal::StartLock start_lock;
+  if (!IsRunning()) return absl::OkStatus();
+  if (sched.has_main.load(std::memory_order_relaxed)) {
+    return absl::FailedPreconditionError("weft: the runtime runs Main()");
+  }
+  const Instant deadline = Instant::Now() + limit;
+  for (;;) {
+    internal::StopTheWorld();
+    const absl::Duration left = deadline - Instant::Now();
+    if (Await([] { return InUserCode() == 0; }, std::clamp(left, absl::ZeroDuration(), kTry))) {
+      break;
+    }
+    const int stay = InUserCode();
+    internal::StartTheWorld();
+    if (left <= absl::ZeroDuration()) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("weft: ", stay, " goroutines do not come back to the runtime"));
+    }
+    absl::SleepFor(std::min(left, kTry));
+  }
+  if (const int locked = sched.locked_idle_m_count.load(std::memory_order_relaxed); locked > 0) {
+    internal::StartTheWorld();
+    return absl::FailedPreconditionError(
+        absl::StrCat("weft: ", locked, " goroutines are locked to their threads"));
+  }
+  internal::EndMonitor();
+  internal::EndMs();
+  internal::GiveBackAllStacks();
+  // Release: pairs with the acquire in EnsureStarted().
+  sched.started.store(false, std::memory_order_release);
+  internal::LeaveTheWorldStopped();
+  return absl::OkStatus();
+}
+
+bool Runtime::IsRunning() { return sched.started.load(std::memory_order_acquire); }
+
+}  // namespace weft
