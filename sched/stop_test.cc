@@ -148,6 +148,38 @@ TEST(SetMaxProcsTest, DoesNotWaitForUserCodeFromAGoroutine) {
   SetMaxProcs(2);
 }
 
+__attribute__((noinline)) int LargeFrame(int n) {
+  volatile char frame[8 << 10];
+  frame[n] = static_cast<char>(n);
+  return frame[n];
+}
+
+// SC-11: nor is a request lost that finds it on its way into a function with a large frame.
+TEST(SetMaxProcsTest, DoesNotWaitForLongLoopsAndLargeFrames) {
+  SetMaxProcs(2);
+  std::atomic<bool> stop{false};
+  std::atomic<int> rounds{0};
+  std::atomic<bool> ended{false};
+  Go([&] {
+    while (!stop.load()) {
+      for (volatile int i = 0; i < 1'000'000; i = i + 1) {
+      }
+      LargeFrame(rounds.fetch_add(1) % 8'192);
+    }
+    ended.store(true);
+  });
+  for (int i = 0; i < 3; ++i) {
+    const int before = rounds.load();
+    ASSERT_TRUE(Eventually([&] { return rounds.load() > before; }));
+    const Instant start = Instant::Now();
+    SetMaxProcs(3 + i % 2);
+    EXPECT_LT(Instant::Now() - start, absl::Seconds(10));
+  }
+  stop.store(true);
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+  SetMaxProcs(2);
+}
+
 // After any change all Ps are in use or idle; none is lost.
 TEST(SetMaxProcsTest, NoPIsLost) {
   std::mt19937 random(8);
