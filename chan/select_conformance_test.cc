@@ -178,7 +178,7 @@ TEST_P(SelectConformance, SE09_SelectsLeaveNoMemoryBehind) {
   Run([] {
     // Threads take ten times as long for it.
     const bool threads = testing::current_world.tasks != testing::World::TasksAre::kGoroutines;
-    const int rounds = Rounds(threads ? 20'000 : 100'000, 2'000);
+    const int rounds = Rounds(threads ? 20'000 : 100'000, 1'000);
     Chan<int> a(0);
     Chan<int> b(0);
     const auto run = [&] {

@@ -9,6 +9,7 @@
 #include "netpoll/test_util.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -77,7 +78,7 @@ void HelpBeforeThePoller() {
 
 TEST(BacklogTest, APHelpsAnotherBeforeItLooksAtThePoller) {
   const int old_procs = MaxProcs();
-  for (const int procs : {2, 4}) {
+  for (const int procs : testing::AllInTurn({2, 4})) {
     SCOPED_TRACE(procs);
     SetMaxProcs(procs);
     RunOnGoroutine(HelpBeforeThePoller);

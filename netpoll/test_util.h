@@ -17,18 +17,19 @@
 #include "sched/goroutine.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft::testing {
 
 enum class TaskKind { kGoroutine, kThread };
 
-// Runs the test's body on a goroutine, with 1, 2, 4 and 8 Ps, and on a plain thread; the tasks that
-// it starts are of the kind it is given.
+// Runs the test's body on a goroutine, with 1, 2, 4 and 8 Ps, and on a plain thread, with tasks of
+// either kind; the tasks that it starts are of the kind it is given.
 inline void ForEachSetting(absl::FunctionRef<void(TaskKind)> body) {
   ForEachMaxProcs([&] { RunOnGoroutine([&] { body(TaskKind::kGoroutine); }); });
-  RunOnThread([&] { body(TaskKind::kThread); });
-  // Tasks of both kinds on one poller.
-  RunOnThread([&] { body(TaskKind::kGoroutine); });
+  for (const TaskKind kind : AllInTurn({TaskKind::kThread, TaskKind::kGoroutine})) {
+    RunOnThread([&] { body(kind); });
+  }
 }
 
 // Goroutines or threads, to be waited for from either. Its tasks may start more of them. The

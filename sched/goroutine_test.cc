@@ -20,6 +20,7 @@
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::Rounds;
@@ -138,7 +139,7 @@ TEST(GoTest, CountsThoseThatExist) {
 }
 
 TEST(GoTest, ManyThousandsAtOnce) {
-  for (const int procs : {1, 4}) {
+  for (const int procs : AllInTurn({1, 4})) {
     SetMaxProcs(procs);
     ASSERT_TRUE(Eventually([] { return NumGoroutine() == 0; }));
     RunOnGoroutine([] {
@@ -375,7 +376,7 @@ TEST(GoTest, NestedSpawnsAllRun) {
 // SC-05's point: goroutines that wait for each other by spinning need a P each, so every idle P
 // must be woken; also after all have slept.
 TEST(GoTest, RunsAsManyAtOnceAsThereArePs) {
-  for (const int procs : {2, 3, 4}) {
+  for (const int procs : AllInTurn({2, 3, 4})) {
     SetMaxProcs(procs);
     for (int round = 0; round < Rounds(30, 6); ++round) {
       std::atomic<int> arrived{0};

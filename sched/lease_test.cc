@@ -333,7 +333,7 @@ TEST(LeaseSliceTest, WhoOnlyCallsFunctionsGivesWayInPlace) {
 
 // When a section ends and every P is taken, the goroutine waits for one instead of running beside.
 TEST(LeaseReturnTest, NeverMoreRunThanThereArePs) {
-  for (const int procs : {1, 2}) {
+  for (const int procs : AllInTurn({1, 2})) {
     SetMaxProcs(procs);
     // Those inside the runtime at once, counted between two entries, cannot exceed the Ps. What can
     // be seen from outside: a goroutine between Yield() calls holds a P, unless it was revoked.

@@ -31,6 +31,7 @@ namespace {
 using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
+using testing::IsTurn;
 using testing::ProcessResult;
 using testing::Rounds;
 using testing::RunOnGoroutine;
@@ -256,7 +257,7 @@ TEST(LockOSThreadTest, SC26_StopsMeetThreadsThatEnd) {
 
 // LK-07: locking meets stops of the world and spawns.
 TEST(LockOSThreadTest, LK07_LockingMeetsStops) {
-  for (const int procs : {2, 4}) {
+  for (const int procs : AllInTurn({2, 4})) {
     std::atomic<bool> stop{false};
     std::atomic<int> left{1};
     Go([&, procs] {
@@ -360,6 +361,7 @@ constexpr char kDeadlock[] = "fatal error: all goroutines are asleep - deadlock!
 
 TEST(LockedProgramTest, DL03_LockedGoroutinesThatWaitAreAsleep) {
   for (const char* name : {"locked-deadlock", "locked-deadlock-2", "locked-main-exits-deadlock"}) {
+    if (!IsTurn(name, 3)) continue;
     for (const int procs : AllInTurn({1, 2, 4})) {
       const ProcessResult result = RunProgram(name, procs);
       EXPECT_EQ(result.exit_status, 2) << name;

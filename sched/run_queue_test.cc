@@ -153,7 +153,7 @@ class Meeting {
 
 // SC-18: there is always at least one item, so nobody may be told that there is none.
 TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
-  const int rounds = Rounds(100'000, 3'000);
+  const int rounds = Rounds(100'000, 1'000);
   Queue queue;
   std::vector<Item> items = Items(2);
   Meeting start(2);
@@ -186,7 +186,7 @@ TEST(RunQueueRaceTest, NeverLooksEmptyWhileItIsNot) {
 TEST(RunQueueRaceTest, EveryItemIsTakenOnce) {
   for (const bool delays : AllInTurn({false, true})) {
     if (delays) EnableRandomDelays(7);
-    const int count = delays ? Rounds(20'000, 3'000) : Rounds(200'000, 10'000);
+    const int count = delays ? Rounds(20'000, 2'000) : Rounds(200'000, 2'000);
     std::vector<Item> items = Items(count);
     Queue queue;
     std::atomic<int> taken{0};

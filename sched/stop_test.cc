@@ -60,7 +60,7 @@ TEST(SetMaxProcsTest, QueuedGoroutinesOfAPThatGoesStillRun) {
 TEST(SetMaxProcsTest, WorksWhileThousandsRun) {
   for (const bool delays : AllInTurn({false, true})) {
     if (delays) internal::EnableRandomDelays(31);
-    const int count = delays ? Rounds(300, 60) : Rounds(3'000);
+    const int count = delays ? Rounds(300, 60) : Rounds(3'000, 100);
     std::atomic<int> left{count};
     for (int i = 0; i < count; ++i) {
       Go([&left, i] {

@@ -45,9 +45,7 @@ void RunOnThread(absl::FunctionRef<void()> fn) {
 
 void ForEachMaxProcs(absl::FunctionRef<void()> fn) {
   const int before = MaxProcs();
-  for (const int procs : {1, 2, 4, 8}) {
-    // A bit of the number that AllInTurn() of two does not look at.
-    if (Repeated() && (procs == 1 || procs == 4) != (Repetition() % 4 < 2)) continue;
+  for (const int procs : AllInTurn({1, 2, 4, 8}, 4)) {
     SetMaxProcs(procs);
     fn();
   }

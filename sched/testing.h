@@ -20,7 +20,7 @@ void RunOnGoroutine(absl::FunctionRef<void()> fn);
 void RunOnThread(absl::FunctionRef<void()> fn);
 
 // Runs `fn` with SetMaxProcs of 1, 2, 4 and 8 in turn, and restores the number. From plain threads.
-// Where the test is repeated (tests/rounds.h), with 1 and 4, or 2 and 8.
+// Where the test is repeated (tests/rounds.h), with one of these.
 void ForEachMaxProcs(absl::FunctionRef<void()> fn);
 
 // Calls `condition` again and again, at growing intervals, until it holds; false once `limit` has

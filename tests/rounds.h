@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
+#include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -30,21 +31,30 @@ inline uint64_t Repetition() {
 }
 inline bool Repeated() { return Repetition() != 0; }
 
-// `alone`, or `repeated` where the test is repeated; a tenth, but not 0, if that is not given. For
-// counts and sizes that only make an event more likely, never for what a test needs to say
+// `alone`, or `repeated` where the test is repeated; a thirtieth, but not 0, if that is not given.
+// For counts and sizes that only make an event more likely, never for what a test needs to say
 // anything.
 inline int Rounds(int alone, int repeated) { return Repeated() ? repeated : alone; }
-inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 10, 1)); }
+inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 30, 1)); }
 
-// The same for time that has to pass, a tenth of it: not for deadlines.
+// The same for time that has to pass, but a tenth of it: not for deadlines.
 inline absl::Duration Shortened(absl::Duration alone) { return Repeated() ? alone / 10 : alone; }
 
-// All of these, or where the test is repeated one of them, another one each time. For settings of
-// which each takes the whole test once more, or a process of its own.
+// All of these, or where the test is repeated one of them, another one each time, or each `every`
+// times: so that of two lists, one within the other, all pairs come. For settings of which each
+// takes the whole test once more, or a process of its own.
 template <typename T>
-std::vector<T> AllInTurn(std::initializer_list<T> all) {
+std::vector<T> AllInTurn(std::initializer_list<T> all, uint64_t every = 1) {
   if (!Repeated()) return all;
-  return {all.begin()[Repetition() % all.size()]};
+  return {all.begin()[Repetition() / every % all.size()]};
+}
+
+// Whether it is the turn of what is called `name`, which where the test is repeated one repetition
+// of so many is. For what takes a process of its own, and has other Ps each time.
+inline bool IsTurn(std::string_view name, uint64_t of) {
+  uint64_t sum = Repetition() / 4;
+  for (const char c : name) sum += static_cast<unsigned char>(c);
+  return !Repeated() || sum % of == 0;
 }
 
 }  // namespace weft::testing

@@ -35,19 +35,12 @@ struct World {
   int procs;  // of SetMaxProcs, where there are goroutines
 };
 
-// All five; where the test is repeated (tests/rounds.h), two of them or the three others.
+// All five, or where the test is repeated (tests/rounds.h) one of them.
 inline auto Worlds() {
-  const World threads = {World::TasksAre::kThreads, 1};
-  const World one = {World::TasksAre::kGoroutines, 1};
-  const World two = {World::TasksAre::kGoroutines, 2};
-  const World four = {World::TasksAre::kGoroutines, 4};
-  const World both = {World::TasksAre::kBoth, 2};
-  std::vector<World> worlds = {threads, one, two, four, both};
-  // A bit of the number that neither AllInTurn() of two nor ForEachMaxProcs() looks at.
-  if (Repeated()) {
-    worlds = Repetition() % 8 < 4 ? std::vector{threads, two} : std::vector{one, four, both};
-  }
-  return ::testing::ValuesIn(worlds);
+  return ::testing::ValuesIn(
+      AllInTurn({World{World::TasksAre::kThreads, 1}, World{World::TasksAre::kGoroutines, 1},
+                 World{World::TasksAre::kGoroutines, 2}, World{World::TasksAre::kGoroutines, 4},
+                 World{World::TasksAre::kBoth, 2}}));
 }
 
 inline std::string WorldName(const ::testing::TestParamInfo<World>& info) {

@@ -85,7 +85,7 @@ void RunALoad() {
 }
 
 void TestParallelism(bool load) {
-  for (const int procs : {2, 4, 8}) {
+  for (const int procs : testing::AllInTurn({2, 4, 8})) {
     testing::current_world = {testing::World::TasksAre::kGoroutines, procs};
     const int before = SetMaxProcs(procs);
     for (int round = 0; round < testing::Rounds(10, 2); ++round) {

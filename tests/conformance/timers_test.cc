@@ -215,7 +215,7 @@ TEST_P(TimerConformance, TM07_StopHoldsForEachOfMany) {
 
 // Sleeps of no length, with channel operations between them, beside a hundred stops of the world.
 TEST(TimerConformanceProcs, TM08_SleepsOfNoLengthDoNotHang) {
-  for (const int procs : {1, 4}) {
+  for (const int procs : testing::AllInTurn({1, 4})) {
     const int before = SetMaxProcs(procs);
     testing::RunOnGoroutine([procs] {
       const Chan<bool> done(0);
