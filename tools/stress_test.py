@@ -18,10 +18,10 @@ case "$1" in
 esac
 """
 
-# Notes name, seed and directory; then does what $DO_name says.
+# Notes name, seed, directory and filter; then does what $DO_name says.
 TEST = """#!/bin/sh
 name=$(basename "$0")
-echo "$name ${WEFT_DELAY_SEED:-none} $(basename "$PWD") $*" >> "$RECORD"
+echo "$name ${WEFT_DELAY_SEED:-none} $(basename "$PWD") ${GTEST_FILTER:-all} $*" >> "$RECORD"
 [ -d "$TEST_TMPDIR" ] || exit 9
 eval "action=\\$DO_$name"
 eval "$action"
@@ -79,14 +79,20 @@ class StressTest(unittest.TestCase):
         self.stress("--repetitions=1", "--config=tsan", "--config=gcc", "--filter=Chan*")
         with open(self.path("record.bazel"), encoding="utf-8") as file:
             self.assertIn("--config=tsan --config=gcc", file.read())
-        self.assertEqual(self.runs()[0][3], "--gtest_filter=Chan*")
+        self.assertEqual(self.runs()[0][3:], ["all", "--gtest_filter=Chan*"])
+
+    def test_only_every_tenth_repetition_has_what_ends_a_process(self):
+        self.stress("--repetitions=3", "--seed=9", "//a:two")
+        self.assertEqual({r[1]: r[3] for r in self.runs() if r[0] == "two"},
+                         {"9": "-*DeathTest*", "10": "all", "11": "-*DeathTest*"})
 
     def test_what_fails_is_named_with_its_output_and_how_to_repeat_it(self):
         self.env["DO_two"] = "[ $WEFT_DELAY_SEED != 2 ] || { echo details; exit 5; }"
         done = self.stress("--repetitions=3", f"--logs={self.path('logs')}")
         self.assertEqual(done.returncode, 1)
         self.assertIn("FAILED //a:two, repetition 2: exit status 5", done.stdout)
-        self.assertIn(f"WEFT_DELAY_SEED=2 {self.path('bin/a/two')}", done.stdout)
+        self.assertIn(f"GTEST_FILTER='-*DeathTest*' WEFT_DELAY_SEED=2 {self.path('bin/a/two')}",
+                      done.stdout)
         with open(self.path("logs/a-two-2.log"), encoding="utf-8") as file:
             self.assertEqual(file.read(), "details\n")
         self.assertEqual(os.listdir(self.path("logs")), ["a-two-2.log"])
