@@ -210,7 +210,7 @@ TEST_P(AttributesTest, AnOrdinaryUserCannotBecomeAnother) {
     options.attr.groups = {7};
     EXPECT_EQ(Failure(options), "fork/exec /bin/true: setgroups: operation not permitted");
     options = Options();
-    options.attr.nice = -5;
+    options.attr.nice = -20;
     EXPECT_EQ(Failure(options), "fork/exec /bin/true: nice: permission denied");
     options = Options();
     options.attr.chroot = "/usr";

@@ -302,7 +302,7 @@ TEST(ConfigurationTest, BadValuesAreOneClearLine) {
   EXPECT_EQ(r.exit_status, 2);
   EXPECT_EQ(r.err,
             "WEFTDEBUG: nosuch=1: no such setting in this program, which has: stackrest, "
-            "stackgrow, stackmove, stackpoison\n");
+            "stackgrow, stackmove, stackpoison, sched\n");
 }
 
 }  // namespace
