@@ -1,5 +1,5 @@
 // What Go's tests assert of its scheduler, where it takes more than //sched to say it: SC-02,
-// SC-05, SC-06, SC-14. The others are beside the scheduler (tests/README.md says where).
+// SC-03, SC-05, SC-06, SC-14. The others are beside the scheduler (tests/README.md says where).
 #include <atomic>
 #include <string>
 #include <thread>
@@ -31,19 +31,27 @@ class SchedulerConformance : public testing::WorldTest {};
 INSTANTIATE_TEST_SUITE_P(, SchedulerConformance, testing::Worlds(), testing::WorldName);
 
 // One that does nothing but look into a channel and yield lets a sender through, and answers.
-TEST_P(SchedulerConformance, SC02_YieldLetsOthersRun) {
-  Run([] {
-    const Chan<bool> question(0);
-    const Chan<bool> answer(0);
-    Tasks tasks;
-    tasks.Go([question, answer] {
-      while (question.TryRecv().result != TryResult::kDone) Yield();
-      answer.Send(true);
-    });
-    Sleep(absl::Milliseconds(10));
-    question.Send(true);
-    EXPECT_EQ(answer.Recv(), true);
+void AskOneThatYields(bool locked) {
+  const Chan<bool> question(0);
+  const Chan<bool> answer(0);
+  Tasks tasks;
+  tasks.Go([=] {
+    if (locked) LockOSThread();
+    while (question.TryRecv().result != TryResult::kDone) Yield();
+    answer.Send(true);
+    if (locked) UnlockOSThread();
   });
+  Sleep(absl::Milliseconds(10));
+  question.Send(true);
+  EXPECT_EQ(answer.Recv(), true);
+}
+
+TEST_P(SchedulerConformance, SC02_YieldLetsOthersRun) {
+  Run([] { AskOneThatYields(/*locked=*/false); });
+}
+
+TEST_P(SchedulerConformance, SC03_YieldOfOneLockedToItsThreadLetsOthersRun) {
+  Run([] { AskOneThatYields(/*locked=*/true); });
 }
 
 // The two halves of `procs` goroutines, started by goroutines in turn, each of which spins until

@@ -67,6 +67,16 @@ TEST_P(StackConformance, ST01_EachFrameKeepsWhatItsCalleeWrites) {
   OnGoroutines([](int) { EXPECT_EQ(TellEveryDepth(), 0); }, 2);
 }
 
+TEST_P(StackConformance, ST01_LockedToAThread) {
+  OnGoroutines(
+      [](int) {
+        LockOSThread();
+        EXPECT_EQ(TellEveryDepth(), 0);
+        UnlockOSThread();
+      },
+      2);
+}
+
 // On the scheduler's stack: what comes nearest to a task of the runtime's own.
 struct DepthTimer {
   DepthTimer() : timer(Fire) {}
