@@ -34,7 +34,8 @@ struct StackSurvey {
 };
 
 // Walks the frames of a stack that nobody runs on and whose bytes are in place in `slot`: from
-// `sp`, where the registers are saved as weft_switch does it, to the slot's end. About 1 ns a frame.
+// `sp`, where the registers are saved as weft_switch does it, to the slot's end. About 1 ns a
+// frame.
 StackSurvey SurveyStack(const void* sp, const Slot& slot);
 
 // Adds `by` to the saved frame pointers of a stack that was found movable and has been copied, by

@@ -28,8 +28,8 @@
 #define WEFT_STACK_MOVES 0
 #endif
 
-// For the function at the base of a stack that may move, if it catches exceptions. With SafeStack it
-// would keep the pinned stack's pointer, as all who catch do, and so nobody's pinned stack would
+// For the function at the base of a stack that may move, if it catches exceptions. With SafeStack
+// it would keep the pinned stack's pointer, as all who catch do, and so nobody's pinned stack would
 // ever count as empty. It has no local whose address it uses, and calls ResetPinnedStack()
 // (context.h) where it catches.
 #if WEFT_STACK_MOVES

@@ -49,8 +49,9 @@ constexpr Shape Dense(size_t size, size_t gap) {
           .wanted = GuardMethod::kMarkers};
 }
 
-// In the middle of 4 GiB, gigabytes from the next. By mprotect: markers would need two pages of page tables beside the two that a slot's
-// top takes, against the 200 bytes of a mapping; and 16,384 slots leave half of the mappings.
+// In the middle of 4 GiB, gigabytes from the next. By mprotect: markers would need two pages of
+// page tables beside the two that a slot's top takes, against the 200 bytes of a mapping; and
+// 16,384 slots leave half of the mappings.
 constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
                                .pitch = 4 * kGiB,
                                .spare = kGiB + kGiB / 2,
