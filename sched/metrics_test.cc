@@ -69,7 +69,8 @@ class Spinners {
     for (int i = 0; i < count; ++i) {
       Go([this] {
         while (!stop_.load()) {
-          for (volatile int n = 0; n < 10'000; n = n + 1) {
+          for (volatile int n = 0; n < 10'000;) {
+            n = n + 1;
           }
           Yield();
         }

@@ -162,7 +162,8 @@ TEST(SetMaxProcsTest, DoesNotWaitForLongLoopsAndLargeFrames) {
   std::atomic<bool> ended{false};
   Go([&] {
     while (!stop.load()) {
-      for (volatile int i = 0; i < 1'000'000; i = i + 1) {
+      for (volatile int i = 0; i < 1'000'000;) {
+        i = i + 1;
       }
       LargeFrame(rounds.fetch_add(1) % 8'192);
     }

@@ -42,7 +42,7 @@ class Random {
     below = Wander(woken, random, depth - 1);
     if (random.Below(64) == 0) Yield();
   } else {
-    below = *woken.Recv();
+    below = woken.Recv().value_or(0);
   }
   return below * 31 + mine;
 }

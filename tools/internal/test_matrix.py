@@ -32,7 +32,7 @@ def torture_flags(setting):
     """For a test run in which programs torture their stacks so, but for tests with settings of
     their own."""
     return [f"--test_env=WEFTDEBUG={TORTURE_SETTINGS[setting]}",
-            "--test_tag_filters=-stack-setting"]
+            "--test_tag_filters=-stack-setting", "--build_tests_only"]
 
 
 # Name -> (flags, what is tested when the caller names nothing: all, the stack packages, or nothing).
