@@ -1,6 +1,7 @@
 #include "netpoll/epoll_poller.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -30,6 +31,9 @@ namespace {
 
 constexpr int kEventsAtOnce = 128;
 
+// The child of a fork() shares the set with its parent, and nobody polls there.
+std::atomic<bool> in_forked_child{false};
+
 [[noreturn]] void FatalErrno(const char* what) {
   Fatal(absl::StrCat("netpoll: ", what, " failed: ", strerror(errno)));
 }
@@ -56,7 +60,11 @@ EpollPoller::~EpollPoller() {
 }
 
 EpollPoller& EpollPoller::Get() {
-  static EpollPoller* const poller = new EpollPoller;
+  static EpollPoller* const poller = [] {
+    pthread_atfork(nullptr, nullptr,
+                   [] { in_forked_child.store(true, std::memory_order_relaxed); });
+    return new EpollPoller;
+  }();
   // Not in the initializer: registering enters the runtime, where the goroutine may have to wait
   // for a P, and those who hold the Ps would meanwhile block their threads on the initializer's
   // guard. Whoever comes between the two registers descriptors, waits, and is woken when the
@@ -77,6 +85,7 @@ int EpollPoller::Register(int fd, const PollDesc& desc) {
 }
 
 void EpollPoller::Unregister(int fd) {
+  if (in_forked_child.load(std::memory_order_relaxed)) return;
   epoll_event event = {};  // kernels before 2.6.9 want one
   epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, &event);
 }

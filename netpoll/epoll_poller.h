@@ -44,7 +44,7 @@ class EpollPoller final : public Poller {
   int Register(int fd, const PollDesc& desc);
 
   // Ends it. The descriptor is still open. Closing alone would not do where a child process has
-  // inherited it.
+  // inherited it. In the child of a fork() it does nothing: the registration is the parent's too.
   void Unregister(int fd);
 
   // sched/poller.h says what these are.

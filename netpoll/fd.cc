@@ -139,9 +139,9 @@ void Fd::Destroy() {
   desc_->Put();
   if (slow_close_.load(std::memory_order_relaxed)) {
     BlockingSection section(BlockingSection::Expect::kLong);
-    RawSyscall(SYS_close, fd_);
+    SysClose(fd_);
   } else {
-    RawSyscall(SYS_close, fd_);
+    SysClose(fd_);
   }
   // Waiters are never freed, but this Fd may be as soon as destroyed_ is seen.
   Waiter* const closer = closer_.load(std::memory_order_acquire);

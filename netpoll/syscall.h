@@ -77,6 +77,15 @@ inline int64_t RawSyscall(long number, Args... args) {
 
 #endif
 
+inline int64_t SysClose(int fd) {
+#ifdef WEFT_SYSCALL_BY_LIBC
+  // By its name: a sanitizer has to see that the number is free.
+  return ByLibc([fd] { return ::close(fd); });
+#else
+  return RawSyscall(SYS_close, fd);
+#endif
+}
+
 }  // namespace weft::internal
 
 #endif  // WEFT_NETPOLL_SYSCALL_H_
