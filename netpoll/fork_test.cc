@@ -18,12 +18,19 @@ namespace {
 
 using testing::ConnPair;
 using testing::MakePair;
+using testing::TaskGroup;
+using testing::TaskKind;
 
-// Reads one byte, for which it has to wait.
-void ReadOne(const Conn& conn) {
-  char byte;
-  ASSERT_TRUE(conn.SetReadDeadline(absl::Now() + absl::Seconds(60)).ok());
-  const absl::StatusOr<size_t> n = conn.Read(absl::MakeSpan(&byte, 1));
+// Writes one byte while somebody waits for it, and returns when both are done.
+void WriteAndRead(const ConnPair& pair, absl::string_view byte) {
+  TaskGroup writer(TaskKind::kGoroutine);
+  writer.Go([&] {
+    Sleep(absl::Milliseconds(10));
+    ASSERT_TRUE(pair.client.Write(byte).ok());
+  });
+  char read;
+  ASSERT_TRUE(pair.server.SetReadDeadline(absl::Now() + absl::Seconds(30)).ok());
+  const absl::StatusOr<size_t> n = pair.server.Read(absl::MakeSpan(&read, 1));
   ASSERT_TRUE(n.ok()) << n.status();
   EXPECT_EQ(*n, 1u);
 }
@@ -31,12 +38,9 @@ void ReadOne(const Conn& conn) {
 TEST(ForkTest, AChildThatClosesItsConnectionsLeavesTheParents) {
   testing::RunOnGoroutine([] {
     ConnPair pair = MakePair();
-    // The first wait is what registers the descriptor.
-    Go([&] {
-      Sleep(absl::Milliseconds(10));
-      ASSERT_TRUE(pair.client.Write("a").ok());
-    });
-    ReadOne(pair.server);
+    // The first wait is what registers the descriptor. The writer has to be done before the fork:
+    // in the child it would never be, and a connection is closed when nobody is in a call of it.
+    WriteAndRead(pair, "a");
 
     const pid_t child = fork();
     if (child == 0) _exit(pair.server.Close().ok() && pair.client.Close().ok() ? 0 : 1);
@@ -44,11 +48,7 @@ TEST(ForkTest, AChildThatClosesItsConnectionsLeavesTheParents) {
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
 
-    Go([&] {
-      Sleep(absl::Milliseconds(10));
-      ASSERT_TRUE(pair.client.Write("b").ok());
-    });
-    ReadOne(pair.server);
+    WriteAndRead(pair, "b");
   });
 }
 

@@ -19,7 +19,9 @@
 // all goroutines but the code that runs are gone. Locks, channels and the like that nobody held at
 // that moment work as they do between plain threads. What needs the runtime (Go(), a timer, the
 // return of what was a goroutine) ends the child with a line that says so, exit status 2;
-// waking a goroutine of the parent's does nothing. It may exec, or exit.
+// waking a goroutine of the parent's does nothing. What a goroutine of the parent's was in the
+// middle of never ends: a Conn that one was reading or writing cannot be closed there. It may exec,
+// or exit.
 #ifndef WEFT_SCHED_RUNTIME_H_
 #define WEFT_SCHED_RUNTIME_H_
 
