@@ -69,8 +69,9 @@ const char* StatusName(GStatus status) {
 }
 
 void PrintCreator(const G* g, int fd) {
-  if (g->creation_site == nullptr) return;
-  stack::PrintCreationSite(fd, g->creation_site, g->creator_id);
+  const void* site = g->creation_site.load(std::memory_order_relaxed);
+  if (site == nullptr) return;
+  stack::PrintCreationSite(fd, site, g->creator_id.load(std::memory_order_relaxed));
 }
 
 bool IsRunning(GStatus status) {
@@ -135,7 +136,12 @@ void PrintGoroutineHeader(const G* g, int fd) {
   const char* state = status == GStatus::kWaiting && reason != WaitReason::kNone
                           ? WaitReasonName(reason)
                           : StatusName(status);
-  Writer(fd).Text("goroutine ").Decimal(g->id).Text(" [").Text(state).Text("]:\n");
+  Writer(fd)
+      .Text("goroutine ")
+      .Decimal(g->id.load(std::memory_order_relaxed))
+      .Text(" [")
+      .Text(state)
+      .Text("]:\n");
 }
 
 void PrintCurrentGoroutineHeader(int fd) {

@@ -86,7 +86,7 @@ void Count(std::atomic<uint64_t>& counter) {
 void AssignId(P* p, G* g) {
   if (p == nullptr) {
     LockGuard guard(sched.lock);
-    g->id = sched.next_goroutine_id++;
+    g->id.store(sched.next_goroutine_id++, std::memory_order_relaxed);
     // Counted here, under the lock, as several threads may come at once.
     Count(sched.goroutines.started);
     return;
@@ -96,7 +96,7 @@ void AssignId(P* p, G* g) {
     p->next_goroutine_id = sched.next_goroutine_id;
     p->last_goroutine_id = sched.next_goroutine_id += kIdBlock;
   }
-  g->id = p->next_goroutine_id++;
+  g->id.store(p->next_goroutine_id++, std::memory_order_relaxed);
   Count(p->goroutines.started);
 }
 
@@ -129,10 +129,10 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
   G* g = GetG(p);
   AssignId(p, g);
   const G* creator = ThisG();
-  g->creator_id = creator == nullptr ? 0 : creator->id;
-  g->creation_site = nullptr;
-  g->name = options.name.data();
-  g->name_bytes = static_cast<uint16_t>(std::min<size_t>(options.name.size(), UINT16_MAX));
+  g->creator_id.store(creator == nullptr ? 0 : creator->id.load(std::memory_order_relaxed),
+                      std::memory_order_relaxed);
+  g->creation_site.store(nullptr, std::memory_order_relaxed);
+  g->name.store(PackedName(options.name), std::memory_order_relaxed);
   g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
                                             : stack::SizeClassFor(options.stack_bytes);
   g->runtime_depth = 0;
@@ -183,7 +183,7 @@ void SpawnMain(absl::AnyInvocable<void()> main) {
   RuntimeSection section;
   P* p = ThisM()->p.load(std::memory_order_relaxed);
   G* g = NewG(p, GoOptions{.name = "main"}, Closure(std::move(main)));
-  g->id = kMainId;
+  g->id.store(kMainId, std::memory_order_relaxed);
   Enqueue(g, Place::kNext);
 }
 
@@ -194,7 +194,7 @@ __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure
   M* m = ThisM();
   G* g = NewG(m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed), options,
               std::move(closure));
-  g->creation_site = __builtin_return_address(0);
+  g->creation_site.store(__builtin_return_address(0), std::memory_order_relaxed);
   Enqueue(g, Place::kNext);
 }
 
@@ -258,7 +258,7 @@ int64_t NumGoroutine() {
 
 uint64_t GoroutineId() {
   const G* g = internal::ThisG();
-  return g == nullptr ? 0 : g->id;
+  return g == nullptr ? 0 : g->id.load(std::memory_order_relaxed);
 }
 
 BlockingSection::BlockingSection(Expect expect) {

@@ -61,16 +61,16 @@ SchedSnapshot GetSchedSnapshot() {
   return snapshot;
 }
 
-__attribute__((no_sanitize("thread"))) std::vector<GoroutineSnapshot> GetGoroutineSnapshots() {
+std::vector<GoroutineSnapshot> GetGoroutineSnapshots() {
   std::vector<GoroutineSnapshot> snapshots;
   internal::ForEachG([&](const internal::G* g) {
     const internal::GStatus status = g->status.load(std::memory_order_acquire);
     if (status == internal::GStatus::kIdle || status == internal::GStatus::kDead) return;
     const stack::StackUse use = stack::UseOf(g->stack);
     GoroutineSnapshot& s = snapshots.emplace_back();
-    s.id = g->id;
+    s.id = g->id.load(std::memory_order_relaxed);
     s.status = static_cast<int>(status);
-    s.name = absl::string_view(g->name, g->name_bytes);
+    s.name = g->name.load(std::memory_order_relaxed).Get();
     if (status == internal::GStatus::kWaiting) {
       s.wait_reason = WaitReasonName(g->wait_reason.load(std::memory_order_relaxed));
     }

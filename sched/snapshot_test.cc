@@ -166,5 +166,33 @@ TEST(SnapshotTest, MayBeTakenAnyTimeFromAnywhere) {
   });
 }
 
+// A goroutine's record is soon that of the next one. Whose name has the address of one and the size
+// of the other ends where neither does.
+TEST(SnapshotTest, NamesAreWholeWhileGoroutinesComeAndGo) {
+  ForEachMaxProcs([] {
+    std::atomic<bool> stop{false};
+    std::atomic<int> left{2};
+    for (int i = 0; i < 2; ++i) {
+      Go({.name = "spawner"}, [&] {
+        while (!stop.load()) {
+          Go({.name = "x"}, [] {});
+          Go({.name = "a longer name"}, [] {});
+          Yield();
+        }
+        left.fetch_sub(1);
+      });
+    }
+    for (int i = 0; i < Rounds(3000, 100); ++i) {
+      for (const GoroutineSnapshot& g : GetGoroutineSnapshots()) {
+        ASSERT_TRUE(g.name == "x" || g.name == "a longer name" || g.name == "spawner" ||
+                    g.name.empty())
+            << g.name;
+      }
+    }
+    stop.store(true);
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0 && NumGoroutine() == 0; }));
+  });
+}
+
 }  // namespace
 }  // namespace weft

@@ -22,7 +22,7 @@
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
 #include "sched/internal/block_queue.h"
-#include "sched/internal/closure.h"
+#include "sched/internal/g.h"
 #include "sched/internal/handoff.h"
 #include "sched/internal/histogram.h"
 #include "sched/internal/lock.h"
@@ -41,20 +41,7 @@
 
 namespace weft::internal {
 
-struct G;
-struct M;
 struct P;
-
-// The numbers are Go's, as schedtrace prints them.
-enum class GStatus : uint8_t {
-  kIdle = 0,      // just made
-  kRunnable = 1,  // in a run queue, or on its way to one
-  kRunning = 2,
-  kSyscall = 3,  // in a BlockingSection
-  kWaiting = 4,
-  kDead = 6,
-  kPreempted = 9,  // its thread waits for a P in the middle of its code
-};
 
 // Why an M has no P while it runs user code.
 enum class Revoked : uint8_t {
@@ -66,43 +53,6 @@ enum class Revoked : uint8_t {
 };
 
 enum class PStatus : uint32_t { kIdle = 0, kRunning = 1, kSyscall = 2, kStopped = 3, kDead = 4 };
-
-// What the C++ runtime keeps for a thread's exceptions (the Itanium C++ ABI's __cxa_eh_globals): it
-// belongs to the goroutine and is swapped at each switch.
-struct ExceptionState {
-  void* caught = nullptr;
-  unsigned int uncaught = 0;
-};
-
-// There may be millions, and most of them wait: five cache lines.
-struct alignas(64) G : Waiter {
-  G();
-
-  // --- touched by every switch: with the Waiter two cache lines ---
-  std::atomic<WaitReason> wait_reason{WaitReason::kNone};  // the latest
-  stack::SizeClass stack_class{};
-  std::atomic<GStatus> status{GStatus::kIdle};
-  int16_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
-  int16_t blocking_sections = 0;  // open ones
-  uint32_t runnable_since = 0;    // see Stamp(); 0: nobody wants to know
-  uint16_t name_bytes = 0;
-  bool bound = false;          // only the thread of `m` may run it, see bound.cc
-  std::atomic<M*> m{nullptr};  // who runs it, or alone may
-  ExceptionState exceptions;
-  stack::Resident stack;  // in part
-
-  // --- when it starts ---
-  uint64_t id = 0;
-  uint64_t creator_id = 0;
-  const void* creation_site = nullptr;
-  const char* name = nullptr;
-  Closure closure;
-
-  // --- some waits ---
-  ScratchSpace scratch_space;
-  CallbackTimer wait_timer;  // ends a wait with a deadline
-};
-static_assert(WEFT_ASAN || WEFT_TSAN || sizeof(G) == 320);
 
 struct M : Thread {
   M();
