@@ -88,6 +88,18 @@ def sched_tests():
     )
 
     weft_cc_test(
+        name = "topology_test",
+        size = "small",
+        srcs = ["topology_test.cc"],
+        deps = [
+            ":topology",
+            "@com_google_absl//absl/status",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
         name = "block_queue_test",
         size = "small",
         srcs = ["block_queue_test.cc"],
