@@ -138,7 +138,8 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
   g->runtime_depth = 0;
   g->blocking_sections = 0;
   g->closure = std::move(closure);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  // Release: who lists all goroutines, and acquires it, does not find who had this G before.
+  g->status.store(GStatus::kRunnable, std::memory_order_release);
   return g;
 }
 
