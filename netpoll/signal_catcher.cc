@@ -1,0 +1,141 @@
+#include "netpoll/signal_catcher.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "netpoll/syscall.h"
+#include "sched/fatal.h"
+#include "stack/mode.h"
+
+// A handler runs on any thread at any time: on an alternate stack, whose end the stack limit does
+// not tell, or on a thread that has no pinned stack yet. So it asks for neither.
+#if WEFT_HAS_GUARD_WORD
+#define WEFT_HANDLER_LIMIT __attribute__((no_split_stack))
+#else
+#define WEFT_HANDLER_LIMIT
+#endif
+#if WEFT_HAS_PINNED_STACK
+#define WEFT_HANDLER_PINNED __attribute__((no_sanitize("safe-stack")))
+#else
+#define WEFT_HANDLER_PINNED
+#endif
+
+namespace weft::internal {
+namespace {
+
+std::atomic<SignalSet> wanted{0};
+std::atomic<SignalSet> pending{0};
+// Handlers of each signal that are between counting themselves and their end.
+std::atomic<int> in_handler[kSignals + 1];
+
+// Whether the action is not what it was: it is ours, or ignored on our behalf.
+std::atomic<SignalSet> changed{0};
+struct sigaction original[kSignals + 1];
+
+int wake_fd = -1;
+constinit const uint64_t one = 1;
+
+template <typename Function>
+void ForEach(SignalSet signals, Function function) {
+  for (; signals != 0; signals &= signals - 1) function(__builtin_ctzll(signals) + 1);
+}
+
+WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED void Handle(int signal) {
+  const int saved_errno = errno;
+  in_handler[signal].fetch_add(1, std::memory_order_seq_cst);
+  if ((wanted.load(std::memory_order_seq_cst) & SignalBit(signal)) != 0) {
+    // Release, as all of the pair: TakeCaughtSignals() is where the program learns of it.
+    if (pending.fetch_or(SignalBit(signal), std::memory_order_seq_cst) == 0) {
+      syscall(SYS_write, wake_fd, &one, sizeof(one));
+    }
+  } else {
+    syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
+  }
+  in_handler[signal].fetch_sub(1, std::memory_order_seq_cst);
+  errno = saved_errno;
+}
+
+// In the child of a fork(), which has no runtime: whoever catches signals there does so by itself.
+void RestoreInChild() {
+  wanted.store(0, std::memory_order_relaxed);
+  ForEach(changed.load(std::memory_order_relaxed), [](int signal) {
+    struct sigaction now;
+    if (sigaction(signal, nullptr, &now) == 0 && now.sa_handler == Handle) {
+      sigaction(signal, &original[signal], nullptr);
+    }
+  });
+}
+
+// Keeps what it was.
+void SetAction(int signal, const struct sigaction& action) {
+  const bool first = (changed.load(std::memory_order_relaxed) & SignalBit(signal)) == 0;
+  if (first) {
+    sigaction(signal, nullptr, &original[signal]);
+    changed.fetch_or(SignalBit(signal), std::memory_order_relaxed);
+  }
+  sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+SignalSet CatchableSignals() {
+  static const SignalSet signals = [] {
+    SignalSet set = ~SignalSet{0};
+    for (const int signal : {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
+      set &= ~SignalBit(signal);
+    }
+    // Between the last of the old ones, 31, and those that libc gives to programs are its own.
+    for (int signal = 32; signal < SIGRTMIN; ++signal) set &= ~SignalBit(signal);
+    return set;
+  }();
+  return signals;
+}
+
+int StartCatchingSignals() {
+  wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (wake_fd < 0) Fatal(absl::StrCat("signal: eventfd failed: ", strerror(errno)));
+  pthread_atfork(nullptr, nullptr, RestoreInChild);
+  return wake_fd;
+}
+
+void CatchSignals(SignalSet signals) {
+  signals &= ~wanted.load(std::memory_order_relaxed);
+  wanted.fetch_or(signals, std::memory_order_seq_cst);
+  struct sigaction action = {};
+  action.sa_handler = Handle;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  sigfillset(&action.sa_mask);
+  ForEach(signals, [&](int signal) { SetAction(signal, action); });
+}
+
+void ReleaseSignals(SignalSet signals, Afterwards afterwards) {
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
+  // The action first: a handler that finds `wanted` clear sends the signal again, and had better
+  // not get it back.
+  ForEach(signals, [&](int signal) {
+    if (afterwards == Afterwards::kIgnore) {
+      SetAction(signal, ignore);
+    } else if ((changed.load(std::memory_order_relaxed) & SignalBit(signal)) != 0) {
+      sigaction(signal, &original[signal], nullptr);
+      changed.fetch_and(~SignalBit(signal), std::memory_order_relaxed);
+    }
+  });
+  wanted.fetch_and(~signals, std::memory_order_seq_cst);
+  ForEach(signals, [](int signal) {
+    while (in_handler[signal].load(std::memory_order_seq_cst) != 0) sched_yield();
+  });
+}
+
+SignalSet TakeCaughtSignals() { return pending.exchange(0, std::memory_order_seq_cst); }
+
+}  // namespace weft::internal
