@@ -1,6 +1,9 @@
 #include "netpoll/address.h"
 
 #include <arpa/inet.h>
+#include <sys/un.h>
+
+#include <string>
 
 #include "gtest/gtest.h"
 
@@ -51,8 +54,51 @@ TEST(SocketAddressTest, TheEmptyAddressIsNothing) {
   EXPECT_EQ(empty.size(), 0u);
   EXPECT_EQ(empty, SocketAddress());
   sockaddr other = {};
-  other.sa_family = AF_UNIX;
+  other.sa_family = AF_NETLINK;
   EXPECT_TRUE(SocketAddress::FromSockaddr(&other, sizeof(other)).empty());
+}
+
+TEST(SocketAddressTest, UnixNamesKeepTheirBytes) {
+  const std::string longest(107, 'x');
+  const std::string binary("@a\0b\xff", 5);
+  for (const std::string& name : {std::string("/run/x.sock"), std::string("@x"), binary, longest}) {
+    const absl::StatusOr<SocketAddress> address = SocketAddress::Unix(name);
+    ASSERT_TRUE(address.ok()) << address.status();
+    EXPECT_EQ(address->ToString(), name);
+    EXPECT_EQ(address->host(), name);
+    EXPECT_EQ(address->port(), 0);
+    EXPECT_EQ(address->family(), AF_UNIX);
+    EXPECT_FALSE(address->empty() || address->IsLoopback() || address->IsUnspecified());
+    // As the kernel would give it back.
+    EXPECT_EQ(SocketAddress::FromSockaddr(address->data(), address->size()), *address);
+    const SocketAddress copy = *address;
+    EXPECT_EQ(copy, *address);
+    EXPECT_FALSE(copy == *SocketAddress::Unix("/other"));
+    EXPECT_FALSE(copy == SocketAddress());
+  }
+  // No name at all: the kernel has been asked to choose, or the socket has none.
+  EXPECT_EQ(SocketAddress::Unix("@")->size(), sizeof(sa_family_t));
+  EXPECT_EQ(SocketAddress::Unix("@")->ToString(), "@");
+  sockaddr_un unnamed = {};
+  unnamed.sun_family = AF_UNIX;
+  EXPECT_TRUE(
+      SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&unnamed), sizeof(sa_family_t))
+          .empty());
+  for (const std::string& name : {std::string(), std::string(108, 'x'), std::string("a\0b", 3)}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(SocketAddress::Unix(name).status())) << name;
+  }
+}
+
+TEST(SocketAddressTest, ForChangesOnlyTheClothesOfIpv4) {
+  const SocketAddress v4 = *SocketAddress::Parse("1.2.3.4:5");
+  const SocketAddress mapped = v4.For(AF_INET6);
+  EXPECT_EQ(mapped.family(), AF_INET6);
+  EXPECT_EQ(mapped.ToString(), "1.2.3.4:5");
+  EXPECT_EQ(mapped.For(AF_INET), v4);
+  EXPECT_EQ(v4.For(AF_INET), v4);
+  const SocketAddress v6 = *SocketAddress::Parse("[::1]:5");
+  EXPECT_EQ(v6.For(AF_INET), v6);
+  EXPECT_EQ(SocketAddress::Unix("@x")->For(AF_INET), *SocketAddress::Unix("@x"));
 }
 
 TEST(SocketAddressTest, MappedAddressesPrintAsIpv4) {

@@ -1,4 +1,4 @@
-// Listen() and Dial(): from names and options to sockets.
+// Listen() and Dial(): from names and options to sockets, TCP's here.
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -11,68 +11,20 @@
 #include <vector>
 
 #include "netpoll/net.h"
+#include "netpoll/net_access.h"
 #include "netpoll/net_fd.h"
 #include "netpoll/resolve.h"
-#include "netpoll/syscall.h"
-#include "sched/clock.h"
 
 namespace weft {
 namespace internal {
 namespace {
 
-// Names without end, for NetFd to point at.
-absl::string_view NetworkName(IpVersions versions) {
-  switch (versions) {
-    case IpVersions::kAny:
-      return "tcp";
-    case IpVersions::k4:
-      return "tcp4";
-    case IpVersions::k6:
-      return "tcp6";
-  }
-  __builtin_unreachable();
-}
-
-// A descriptor that is closed unless it is released.
-class OwnedFd {
- public:
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  ~OwnedFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  OwnedFd(const OwnedFd&) = delete;
-  OwnedFd& operator=(const OwnedFd&) = delete;
-
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
-
-// The socket, or -errno.
-int OpenSocket(int family) {
-  return static_cast<int>(
-      RawSyscall(SYS_socket, family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
-}
-
-// Whether the system can have an IPv6 socket that takes IPv4 connections too. Asked once.
-bool HasDualStack() {
-  static const bool has = [] {
-    const OwnedFd fd(OpenSocket(AF_INET6));
-    if (fd.get() < 0 || SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0) != 0) return false;
-    sockaddr_in6 any = {};
-    any.sin6_family = AF_INET6;
-    return bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0;
-  }();
-  return has;
-}
-
 absl::StatusOr<Listener> ListenOn(IpVersions versions, const SocketAddress& address,
                                   const ListenOptions& options) {
-  const OpContext context = {"listen", NetworkName(versions), {}, address};
-  OwnedFd fd(OpenSocket(address.family()));
-  if (fd.get() < 0) return OpError(context, -fd.get(), "socket");
+  const OpContext context = {"listen", NetworkName(Transport::kTcp, versions), {}, address};
+  const int socket = OpenSocket(address.family(), SOCK_STREAM);
+  if (socket < 0) return OpError(context, -socket, "socket");
+  OwnedFd fd(socket);
 
   struct Option {
     int level, option, value;
@@ -91,25 +43,17 @@ absl::StatusOr<Listener> ListenOn(IpVersions versions, const SocketAddress& addr
   if (const int error = ApplyKeepAlive(fd.get(), options.keep_alive); error != 0) {
     return OpError(context, -error, "setsockopt");
   }
-  if (const int64_t error = RawSyscall(SYS_bind, fd.get(), address.data(), address.size());
-      error != 0) {
-    return OpError(context, static_cast<int>(-error), "bind");
-  }
-  // The system takes its own limit if that is less.
-  const int backlog = options.backlog > 0 ? options.backlog : std::numeric_limits<int>::max();
-  if (const int64_t error = RawSyscall(SYS_listen, fd.get(), backlog); error != 0) {
-    return OpError(context, static_cast<int>(-error), "listen");
-  }
-  const SocketAddress local = AddressOf(fd.get(), getsockname);
-  return NetFd::MakeListener(std::make_shared<NetFd>(fd.release(), Fd::Kind::kSocket,
-                                                     context.network, local, SocketAddress()));
+  if (absl::Status s = RunControl(options.control, context, address, fd.get()); !s.ok()) return s;
+  if (absl::Status s = Bind(context, address, fd.get()); !s.ok()) return s;
+  return StartListening(context, std::move(fd), options.backlog);
 }
 
 absl::StatusOr<Conn> DialOnce(IpVersions versions, const SocketAddress& address,
                               absl::Time deadline, const DialOptions& options) {
-  const OpContext context = {"dial", NetworkName(versions), {}, address};
-  OwnedFd fd(OpenSocket(address.family()));
-  if (fd.get() < 0) return OpError(context, -fd.get(), "socket");
+  const OpContext context = {"dial", NetworkName(Transport::kTcp, versions), {}, address};
+  const int socket = OpenSocket(address.family(), SOCK_STREAM);
+  if (socket < 0) return OpError(context, -socket, "socket");
+  OwnedFd fd(socket);
   if (int error = SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1); error != 0) {
     return OpError(context, -error, "setsockopt");
   }
@@ -117,19 +61,15 @@ absl::StatusOr<Conn> DialOnce(IpVersions versions, const SocketAddress& address,
     return OpError(context, -error, "setsockopt");
   }
 
-  const int descriptor = fd.release();
-  auto conn = std::make_shared<NetFd>(descriptor, Fd::Kind::kTcp, context.network, SocketAddress(),
-                                      address);
-  if (deadline != absl::InfiniteFuture()) {
-    conn->fd.SetDeadline(kWriteMode, Instant::FromTime(deadline));
+  if (absl::Status s = RunControl(options.control, context, address, fd.get()); !s.ok()) return s;
+  if (!options.local_address.empty()) {
+    const SocketAddress local = options.local_address.For(address.family());
+    if (absl::Status s = Bind(context, local, fd.get()); !s.ok()) return s;
   }
-  const IoResult result = conn->fd.Connect(address.data(), address.size());
-  if (!result.ok()) return OpError(context, result.error, "connect");
-  conn->fd.SetDeadline(kWriteMode, Instant::Never());
-  // Known only now; the remote one may have been "any", which means this machine.
-  conn->local = AddressOf(descriptor, getsockname);
-  conn->remote = AddressOf(descriptor, getpeername);
-  return NetFd::MakeConn(std::move(conn));
+  return Connect(context,
+                 std::make_shared<NetFd>(fd.release(), Fd::Kind::kTcp, context.network,
+                                         options.local_address, address),
+                 address, deadline);
 }
 
 // Dialling a free port of this machine from the range that the system chooses local ports from, it
@@ -154,47 +94,41 @@ absl::StatusOr<Conn> DialAddress(IpVersions versions, const SocketAddress& addre
 absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view address,
                                 const ListenOptions& options) {
   using internal::IpVersions;
+  using internal::Transport;
+  if (const auto unix_network = internal::ParseUnixNetwork(network); unix_network.type != 0) {
+    return internal::ListenUnix(unix_network, address, options);
+  }
   const internal::OpContext context = {"listen", network};
-  const absl::StatusOr<IpVersions> versions = internal::ParseNetwork(network);
+  const absl::StatusOr<IpVersions> versions = internal::ParseNetwork(Transport::kTcp, network);
   if (!versions.ok()) {
     return internal::OpError(context, versions.status().code(), versions.status().message());
   }
   const absl::StatusOr<std::vector<SocketAddress>> addresses =
-      internal::Resolve(*versions, address, internal::EmptyHost::kAllInterfaces);
+      internal::Resolve(Transport::kTcp, *versions, address, internal::EmptyHost::kAllInterfaces);
   if (!addresses.ok()) {
     return internal::OpError(context, addresses.status().code(), addresses.status().message());
   }
-  SocketAddress chosen = addresses->front();
-  for (const SocketAddress& a : *addresses) {
-    if (a.family() == AF_INET) {
-      chosen = a;
-      break;
-    }
-  }
-  if (*versions == IpVersions::kAny && chosen.family() == AF_INET6 && chosen.IsUnspecified() &&
-      !internal::HasDualStack()) {
-    sockaddr_in any = {};
-    any.sin_family = AF_INET;
-    any.sin_port = htons(chosen.port());
-    chosen = SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&any), sizeof(any));
-  }
-  return internal::ListenOn(*versions, chosen, options);
+  return internal::ListenOn(*versions, internal::ChooseToListen(*versions, *addresses), options);
 }
 
 absl::StatusOr<Conn> Dial(absl::string_view network, absl::string_view address,
                           const DialOptions& options) {
   using internal::IpVersions;
+  using internal::Transport;
   const internal::OpContext context = {"dial", network};
-  const absl::StatusOr<IpVersions> versions = internal::ParseNetwork(network);
-  if (!versions.ok()) {
-    return internal::OpError(context, versions.status().code(), versions.status().message());
-  }
   const absl::Time deadline = std::min(absl::Now() + options.timeout, options.deadline);
   if (deadline <= absl::Now()) {
     return internal::OpError(context, internal::IoResult::kTimeout, "");
   }
+  if (const auto unix_network = internal::ParseUnixNetwork(network); unix_network.type != 0) {
+    return internal::DialUnix(unix_network, address, deadline, options);
+  }
+  const absl::StatusOr<IpVersions> versions = internal::ParseNetwork(Transport::kTcp, network);
+  if (!versions.ok()) {
+    return internal::OpError(context, versions.status().code(), versions.status().message());
+  }
   const absl::StatusOr<std::vector<SocketAddress>> addresses =
-      internal::Resolve(*versions, address, internal::EmptyHost::kThisMachine);
+      internal::Resolve(Transport::kTcp, *versions, address, internal::EmptyHost::kThisMachine);
   if (!addresses.ok()) {
     return internal::OpError(context, addresses.status().code(), addresses.status().message());
   }

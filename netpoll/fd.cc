@@ -137,7 +137,9 @@ int Fd::Register() {
 void Fd::Destroy() {
   if (registered_.load(std::memory_order_relaxed)) EpollPoller::Get().Unregister(fd_);
   desc_->Put();
-  if (slow_close_.load(std::memory_order_relaxed)) {
+  if (keep_open_) {
+    // Somebody else's from here on.
+  } else if (slow_close_.load(std::memory_order_relaxed)) {
     BlockingSection section(BlockingSection::Expect::kLong);
     SysClose(fd_);
   } else {
@@ -150,17 +152,23 @@ void Fd::Destroy() {
   if (closer != nullptr) closer->Unpark();
 }
 
-IoResult Fd::Close() {
+IoResult Fd::Close() { return End(Leave::kClosed); }
+
+IoResult Fd::Release() { return End(Leave::kOpen); }
+
+IoResult Fd::End(Leave descriptor) {
   if (!mutex_.RefAndClose()) return {0, IoResult::kClosing};
+  keep_open_ = descriptor == Leave::kOpen;
+  const int fd = fd_;
   desc_->Evict();
   Waiter* const self = Waiter::Current();
   closer_.store(self, std::memory_order_release);
   if (mutex_.Unref()) {
     Destroy();
-    return {};
+  } else {
+    while (!destroyed_.load(std::memory_order_acquire)) self->Park(WaitReason::kSemacquire);
   }
-  while (!destroyed_.load(std::memory_order_acquire)) self->Park(WaitReason::kSemacquire);
-  return {};
+  return {static_cast<size_t>(fd)};
 }
 
 IoResult Fd::SetDeadline(PollModes modes, Instant deadline) {
@@ -168,16 +176,6 @@ IoResult Fd::SetDeadline(PollModes modes, Instant deadline) {
     desc_->SetDeadline(modes, deadline);
     return 0;
   });
-}
-
-// Runs the operation with the direction's lock held, unless it may not start.
-template <PollMode mode, typename Operation>
-IoResult Fd::Locked(Operation operation) {
-  if (!mutex_.Lock(mode)) return {0, IoResult::kClosing};
-  IoResult result = {0, Check(mode)};
-  if (result.ok()) result = operation();
-  if (mutex_.Unlock(mode)) Destroy();
-  return result;
 }
 
 IoResult Fd::Read(char* buffer, size_t size) {

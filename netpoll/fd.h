@@ -4,6 +4,7 @@
 #ifndef WEFT_NETPOLL_FD_H_
 #define WEFT_NETPOLL_FD_H_
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -66,6 +67,21 @@ class Fd {
   // that were on it has done that. Parks while they leave. Fails with kClosing the second time.
   IoResult Close();
 
+  // The same, but leaves the descriptor open: it is returned as `n`, the caller's from then on.
+  IoResult Release();
+
+  // Runs `call(descriptor)`, which returns a number or -errno, in turn with reads (writes). While
+  // it returns -EAGAIN, or -EINTR, it is run again, after a wait. `n` is what it has returned. May
+  // park between the calls.
+  template <typename Call>
+  IoResult ReadWith(Call call) {
+    return Locked<PollMode::kRead>([&call, this] { return Repeat<PollMode::kRead>(call); });
+  }
+  template <typename Call>
+  IoResult WriteWith(Call call) {
+    return Locked<PollMode::kWrite>([&call, this] { return Repeat<PollMode::kWrite>(call); });
+  }
+
   // close(2) is going to take long (SO_LINGER with a time): give the P away meanwhile.
   void set_slow_close(bool slow) { slow_close_.store(slow, std::memory_order_relaxed); }
 
@@ -82,8 +98,33 @@ class Fd {
   int fd() const { return mutex_.closed() ? -1 : fd_; }
 
  private:
+  // Runs the operation with the direction's lock held, unless it may not start.
   template <PollMode mode, typename Operation>
-  IoResult Locked(Operation operation);
+  IoResult Locked(Operation operation) {
+    if (!mutex_.Lock(mode)) return {0, IoResult::kClosing};
+    IoResult result = {0, Check(mode)};
+    if (result.ok()) result = operation();
+    if (mutex_.Unlock(mode)) Destroy();
+    return result;
+  }
+
+  template <PollMode mode, typename Call>
+  IoResult Repeat(Call& call) {
+    if constexpr (mode == PollMode::kRead) drained_ = false;
+    for (;;) {
+      desc_->Reset(mode);
+      const int64_t n = call(fd_);
+      if (n >= 0) return {static_cast<size_t>(n)};
+      if (n == -EAGAIN) {
+        if (const int error = Wait(mode); error != IoResult::kOk) return {0, error};
+      } else if (n != -EINTR) {
+        return {0, static_cast<int>(-n)};
+      }
+    }
+  }
+
+  enum class Leave { kClosed, kOpen };
+  IoResult End(Leave descriptor);
 
   // Each of these is called with the direction's lock held.
   IoResult ReadLocked(char* buffer, size_t size);
@@ -107,6 +148,8 @@ class Fd {
   bool drained_ = false;
   std::atomic<bool> registered_{false};
   std::atomic<bool> slow_close_{false};
+  // Set before the last reference is given back, and read by whoever does that.
+  bool keep_open_ = false;
   // Destroy() has been here.
   std::atomic<bool> destroyed_{false};
   FdMutex mutex_;

@@ -9,22 +9,23 @@
 #include <memory>
 #include <utility>
 
+#include "netpoll/net_access.h"
 #include "netpoll/net_fd.h"
 #include "netpoll/syscall.h"
-#include "sched/clock.h"
 
 namespace weft {
 
 using internal::Fd;
 using internal::IoResult;
+using internal::NetAccess;
 using internal::NetFd;
 
 namespace {
 
-// The error of a call on a handle that has no socket behind it.
-absl::Status NoSocket(absl::string_view op) {
-  return internal::OpError({op, "tcp"}, IoResult::kClosing, "");
-}
+// What an error of a handle with no socket behind it calls the network.
+constexpr absl::string_view kNetwork = "tcp";
+
+absl::Status NoSocket(absl::string_view op) { return internal::NoSocket(op, kNetwork); }
 
 // Whole seconds, rounded up, within what the socket options take.
 int Seconds(absl::Duration d) {
@@ -32,31 +33,22 @@ int Seconds(absl::Duration d) {
   return static_cast<int>(std::clamp<int64_t>(seconds, 0, std::numeric_limits<int>::max()));
 }
 
-absl::Status SetDeadlines(NetFd* fd, internal::PollModes modes, absl::Time deadline) {
-  if (fd == nullptr) return NoSocket("set");
-  const Instant instant =
-      deadline == absl::InfinitePast() ? Instant() : Instant::FromTime(deadline);
-  const IoResult result = fd->fd.SetDeadline(modes, instant);
-  return result.ok() ? absl::OkStatus() : fd->Error("set", result.error, "");
-}
-
-absl::Status CloseFd(NetFd* fd) {
-  if (fd == nullptr) return NoSocket("close");
-  const IoResult result = fd->fd.Close();
-  return result.ok() ? absl::OkStatus() : fd->Error("close", result.error, "close");
-}
-
 // Runs `call(descriptor)`, which returns 0 or -errno.
 template <typename Call>
-absl::Status Control(NetFd* fd, absl::string_view op, absl::string_view syscall, Call call) {
-  if (fd == nullptr) return NoSocket(op);
-  const IoResult result = fd->fd.With(call);
-  return result.ok() ? absl::OkStatus() : fd->Error(op, result.error, syscall);
+absl::Status SetBy(NetFd* fd, Call call) {
+  return internal::ControlSocket(fd, kNetwork, "set", "setsockopt", call);
 }
 
 absl::Status Shutdown(NetFd* fd, int how) {
-  return Control(fd, "close", "shutdown", [how](int descriptor) {
+  return internal::ControlSocket(fd, kNetwork, "close", "shutdown", [how](int descriptor) {
     return static_cast<int>(internal::RawSyscall(SYS_shutdown, descriptor, how));
+  });
+}
+
+absl::Status CallWith(NetFd* fd, absl::FunctionRef<void(int)> call) {
+  return internal::ControlSocket(fd, kNetwork, "raw-control", "", [call](int descriptor) {
+    call(descriptor);
+    return 0;
   });
 }
 
@@ -70,11 +62,6 @@ absl::Status Written(const NetFd* fd, const IoResult& result, absl::string_view 
 
 namespace internal {
 
-int SetOption(int fd, int level, int option, int value) {
-  return static_cast<int>(
-      RawSyscall(SYS_setsockopt, fd, level, option, &value, socklen_t{sizeof(value)}));
-}
-
 int ApplyKeepAlive(int fd, const KeepAlive& keep_alive) {
   if (!keep_alive.enabled) return SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
   const int options[][3] = {
@@ -87,14 +74,6 @@ int ApplyKeepAlive(int fd, const KeepAlive& keep_alive) {
     if (const int error = SetOption(fd, level, option, value); error != 0) return error;
   }
   return 0;
-}
-
-SocketAddress AddressOf(int fd, int (*name)(int, sockaddr*, socklen_t*)) {
-  sockaddr_storage address;
-  socklen_t size = sizeof(address);
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (name(fd, any, &size) != 0) return SocketAddress();
-  return SocketAddress::FromSockaddr(any, size);
 }
 
 }  // namespace internal
@@ -146,32 +125,31 @@ absl::StatusOr<size_t> Conn::SendFile(int file_fd, off_t offset, size_t n,
 }
 
 absl::Status Conn::SetDeadline(absl::Time deadline) const {
-  return SetDeadlines(fd_.get(), internal::kBothModes, deadline);
+  return internal::SetDeadlines(fd_.get(), kNetwork, internal::kBothModes, deadline);
 }
 
 absl::Status Conn::SetReadDeadline(absl::Time deadline) const {
-  return SetDeadlines(fd_.get(), internal::kReadMode, deadline);
+  return internal::SetDeadlines(fd_.get(), kNetwork, internal::kReadMode, deadline);
 }
 
 absl::Status Conn::SetWriteDeadline(absl::Time deadline) const {
-  return SetDeadlines(fd_.get(), internal::kWriteMode, deadline);
+  return internal::SetDeadlines(fd_.get(), kNetwork, internal::kWriteMode, deadline);
 }
 
 absl::Status Conn::CloseRead() const { return Shutdown(fd_.get(), SHUT_RD); }
 
 absl::Status Conn::CloseWrite() const { return Shutdown(fd_.get(), SHUT_WR); }
 
-absl::Status Conn::Close() const { return CloseFd(fd_.get()); }
+absl::Status Conn::Close() const { return internal::CloseSocket(fd_.get(), kNetwork); }
 
 absl::Status Conn::SetNoDelay(bool no_delay) const {
-  return Control(fd_.get(), "set", "setsockopt", [no_delay](int fd) {
+  return SetBy(fd_.get(), [no_delay](int fd) {
     return internal::SetOption(fd, IPPROTO_TCP, TCP_NODELAY, no_delay ? 1 : 0);
   });
 }
 
 absl::Status Conn::SetKeepAlive(const KeepAlive& keep_alive) const {
-  return Control(fd_.get(), "set", "setsockopt",
-                 [&](int fd) { return internal::ApplyKeepAlive(fd, keep_alive); });
+  return SetBy(fd_.get(), [&](int fd) { return internal::ApplyKeepAlive(fd, keep_alive); });
 }
 
 absl::Status Conn::SetLinger(absl::Duration linger) const {
@@ -179,11 +157,23 @@ absl::Status Conn::SetLinger(absl::Duration linger) const {
   value.l_onoff = linger != absl::InfiniteDuration();
   if (value.l_onoff != 0) value.l_linger = Seconds(linger);
   if (fd_ != nullptr) fd_->fd.set_slow_close(value.l_linger > 0);
-  return Control(fd_.get(), "set", "setsockopt", [&](int fd) {
+  return SetBy(fd_.get(), [&](int fd) {
     return static_cast<int>(internal::RawSyscall(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &value,
                                                  socklen_t{sizeof(value)}));
   });
 }
+
+absl::Status Conn::SetReadBuffer(int bytes) const {
+  return SetBy(fd_.get(),
+               [bytes](int fd) { return internal::SetOption(fd, SOL_SOCKET, SO_RCVBUF, bytes); });
+}
+
+absl::Status Conn::SetWriteBuffer(int bytes) const {
+  return SetBy(fd_.get(),
+               [bytes](int fd) { return internal::SetOption(fd, SOL_SOCKET, SO_SNDBUF, bytes); });
+}
+
+absl::string_view Conn::network() const { return fd_ == nullptr ? "" : fd_->network; }
 
 SocketAddress Conn::local_address() const { return fd_ == nullptr ? SocketAddress() : fd_->local; }
 
@@ -192,6 +182,14 @@ SocketAddress Conn::remote_address() const {
 }
 
 int Conn::fd() const { return fd_ == nullptr ? -1 : fd_->fd.fd(); }
+
+absl::Status Conn::Control(absl::FunctionRef<void(int fd)> call) const {
+  return CallWith(fd_.get(), call);
+}
+
+absl::StatusOr<int> Conn::Dup() const { return internal::DupSocket(fd_.get(), kNetwork); }
+
+absl::StatusOr<int> Conn::Release() const { return internal::ReleaseSocket(fd_.get(), kNetwork); }
 
 absl::StatusOr<Conn> Listener::Accept() const {
   if (fd_ == nullptr) return NoSocket("accept");
@@ -205,18 +203,41 @@ absl::StatusOr<Conn> Listener::Accept() const {
   // unless it stands for several: nothing to ask the system for.
   const SocketAddress local =
       fd_->local.IsUnspecified() ? internal::AddressOf(descriptor, getsockname) : fd_->local;
-  return NetFd::MakeConn(std::make_shared<NetFd>(descriptor, Fd::Kind::kTcp, fd_->network, local,
-                                                 SocketAddress::FromSockaddr(any, size)));
+  const Fd::Kind kind =
+      fd_->local.family() == AF_UNIX || fd_->local.empty() ? Fd::Kind::kSocket : Fd::Kind::kTcp;
+  return NetAccess::MakeConn(std::make_shared<NetFd>(descriptor, kind, fd_->network, local,
+                                                     SocketAddress::FromSockaddr(any, size)));
 }
 
 absl::Status Listener::SetDeadline(absl::Time deadline) const {
-  return SetDeadlines(fd_.get(), internal::kBothModes, deadline);
+  return internal::SetDeadlines(fd_.get(), kNetwork, internal::kBothModes, deadline);
 }
 
-absl::Status Listener::Close() const { return CloseFd(fd_.get()); }
+absl::Status Listener::Close() const { return internal::CloseSocket(fd_.get(), kNetwork); }
 
 SocketAddress Listener::addr() const { return fd_ == nullptr ? SocketAddress() : fd_->local; }
 
+void Listener::SetUnlinkOnClose(bool unlink) const {
+  if (fd_ == nullptr || fd_->local.family() != AF_UNIX) return;
+  if (unlink) {
+    fd_->OwnFile();
+  } else {
+    fd_->KeepFile();
+  }
+}
+
+absl::string_view Listener::network() const { return fd_ == nullptr ? "" : fd_->network; }
+
+absl::Status Listener::Control(absl::FunctionRef<void(int fd)> call) const {
+  return CallWith(fd_.get(), call);
+}
+
 int Listener::fd() const { return fd_ == nullptr ? -1 : fd_->fd.fd(); }
+
+absl::StatusOr<int> Listener::Dup() const { return internal::DupSocket(fd_.get(), kNetwork); }
+
+absl::StatusOr<int> Listener::Release() const {
+  return internal::ReleaseSocket(fd_.get(), kNetwork);
+}
 
 }  // namespace weft

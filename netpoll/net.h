@@ -1,4 +1,5 @@
-// TCP for goroutines and threads: calls look blocking and block nobody else.
+// Connections, by TCP and Unix sockets, for goroutines and threads: calls look blocking and block
+// nobody else.
 //
 //   absl::StatusOr<weft::Listener> listener = weft::Listen("tcp", "127.0.0.1:0");
 //   weft::Go([l = *listener] {
@@ -41,6 +42,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -48,12 +50,14 @@
 #include "absl/types/span.h"
 #include "netpoll/address.h"
 #include "netpoll/error.h"
+#include "netpoll/socket_control.h"
 
 namespace weft {
 
 namespace internal {
 class NetFd;
-}
+struct NetAccess;
+}  // namespace internal
 
 // Probes of an idle connection, so that a peer that vanished is noticed. The defaults are Go's.
 struct KeepAlive {
@@ -71,6 +75,9 @@ struct DialOptions {
   // The same as a point in time. The earlier of the two holds.
   absl::Time deadline = absl::InfiniteFuture();
   KeepAlive keep_alive = {};
+  // This end's address, of the network's kind; its port may be 0. Empty: the system chooses.
+  SocketAddress local_address = {};
+  SocketControl control = {};
 };
 
 struct ListenOptions {
@@ -81,9 +88,11 @@ struct ListenOptions {
   bool reuse_port = false;
   // For the connections that are accepted.
   KeepAlive keep_alive = {};
+  SocketControl control = {};
 };
 
-// One TCP connection.
+// One connection: of "tcp", "unix" (a stream between processes of this machine), or "unixpacket"
+// (the same, but each Write is one message, and each Read takes one, dropping what does not fit).
 class Conn {
  public:
   // A connection to nothing: every operation fails with an IsClosed() error.
@@ -150,8 +159,8 @@ class Conn {
   // a moment. The second Close() fails with IsClosed().
   absl::Status Close() const;
 
-  // TCP_NODELAY: small writes leave at once instead of being collected. On from the start, as in
-  // Go.
+  // TCP only, as is SetKeepAlive(). TCP_NODELAY: small writes leave at once instead of being
+  // collected. On from the start, as in Go.
   absl::Status SetNoDelay(bool no_delay) const;
 
   absl::Status SetKeepAlive(const KeepAlive& keep_alive) const;
@@ -162,20 +171,42 @@ class Conn {
   // rounded up) is over.
   absl::Status SetLinger(absl::Duration linger) const;
 
-  // The two ends. The empty address if there is no connection.
+  // SO_RCVBUF and SO_SNDBUF, in bytes, of which the system makes twice as much: how much may be
+  // under way unread. TCP tunes its buffers by itself until one is set.
+  absl::Status SetReadBuffer(int bytes) const;
+  absl::Status SetWriteBuffer(int bytes) const;
+
+  // "tcp", "tcp4", "tcp6", "unix" or "unixpacket": what it was dialled or listened on; "" if there
+  // is no connection.
+  absl::string_view network() const;
+
+  // The two ends. Empty if there is no connection; a Unix socket's that has no name is empty too.
   SocketAddress local_address() const;
   SocketAddress remote_address() const;
 
-  // The descriptor, for options that this class lacks; non-blocking, close-on-exec. It stays ours:
-  // do not close it, register it with another edge-triggered user of the same data, or use it
-  // after Close(). -1 if there is none or it is closed.
+  // Runs `call` with the descriptor, which cannot be closed meanwhile: for options that this class
+  // lacks. Never waits for reads or writes that are under way. The descriptor is non-blocking and
+  // stays ours: do not close it, or register it with another edge-triggered user of the same data.
+  // Fails only with IsClosed().
+  absl::Status Control(absl::FunctionRef<void(int fd)> call) const;
+
+  // The descriptor, where nobody else may call Close() meanwhile; else use Control(). -1 if there
+  // is none or it is closed.
   int fd() const;
+
+  // A second descriptor for the same connection, which lives until both are closed. The caller's to
+  // close; non-blocking, as that is the connection's, not the descriptor's; close-on-exec.
+  absl::StatusOr<int> Dup() const;
+
+  // As Close(), but the connection goes on: its descriptor is the caller's from now on,
+  // non-blocking.
+  absl::StatusOr<int> Release() const;
 
   // Whether there is a connection behind the handle, closed or not.
   explicit operator bool() const { return fd_ != nullptr; }
 
  private:
-  friend class internal::NetFd;
+  friend struct internal::NetAccess;
   explicit Conn(std::shared_ptr<internal::NetFd> fd) : fd_(std::move(fd)) {}
 
   std::shared_ptr<internal::NetFd> fd_;
@@ -199,29 +230,44 @@ class Listener {
   absl::Status SetDeadline(absl::Time deadline) const;
 
   // Stops listening and ends the Accept() calls that wait with IsClosed() errors. When it returns
-  // the port is free, and what was queued but not accepted is reset. May park for a moment. The
-  // second Close() fails with IsClosed().
+  // the port is free, and what was queued but not accepted is reset. The file of a Unix socket that
+  // Listen() has made is removed, by the first Close() only. May park for a moment. The second
+  // Close() fails with IsClosed().
   absl::Status Close() const;
+
+  // Whether closing removes the Unix socket's file: true from the start if Listen() has made it,
+  // false if FileListener() has. Nothing for other networks.
+  void SetUnlinkOnClose(bool unlink) const;
+
+  // "tcp", "unix", ...; as Conn::network().
+  absl::string_view network() const;
 
   // Where it listens; the port is the real one where 0 was asked for.
   SocketAddress addr() const;
 
-  // As Conn::fd().
+  // As Conn has them.
+  absl::Status Control(absl::FunctionRef<void(int fd)> call) const;
   int fd() const;
+  absl::StatusOr<int> Dup() const;
+  absl::StatusOr<int> Release() const;
 
   explicit operator bool() const { return fd_ != nullptr; }
 
  private:
-  friend class internal::NetFd;
+  friend struct internal::NetAccess;
   explicit Listener(std::shared_ptr<internal::NetFd> fd) : fd_(std::move(fd)) {}
 
   std::shared_ptr<internal::NetFd> fd_;
 };
 
-// Listens on `address`, "host:port". `network` is "tcp", "tcp4" or "tcp6". Port 0 lets the system
-// choose (addr() tells). An empty host is all interfaces: with "tcp" both IPv6 and IPv4 through one
-// socket where the system has IPv6. A name is looked up and its first address taken, IPv4
-// preferred. SO_REUSEADDR is set, so that a server can restart at once.
+// Listens on `address`. `network` is
+// - "tcp", "tcp4" or "tcp6": "host:port". Port 0 lets the system choose (addr() tells). An empty
+// host
+//   is all interfaces: with "tcp" both IPv6 and IPv4 through one socket where the system has IPv6.
+//   A name is looked up and its first address taken, IPv4 preferred. SO_REUSEADDR is set, so that a
+//   server can restart at once.
+// - "unix" or "unixpacket": a path, at which no file may be yet, or an abstract name after '@' (see
+//   SocketAddress::Unix()).
 //
 // Errors: InvalidArgument for an unknown network or a malformed address, NotFound for an unknown
 // name, the system's (EADDRINUSE, EACCES, ...). A name lookup blocks the thread in a
@@ -229,15 +275,23 @@ class Listener {
 absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view address,
                                 const ListenOptions& options = {});
 
-// Connects to `address`, "host:port", where host is an address or a name and port a number or a
-// service name; an empty host is this machine. `network` as in Listen(). Where a name has several
-// addresses they are tried in turn, and the first error is returned if none answers.
+// Connects to `address`: "host:port", where host is an address or a name and port a number or a
+// service name; an empty host is this machine. Or a Unix socket's name. `network` as in Listen().
+// Where a name has several addresses they are tried in turn, and the first error is returned if
+// none answers.
 //
 // Errors: IsTimeout(); InvalidArgument, NotFound as in Listen(); the system's (ECONNREFUSED, ...).
 // Parks while connecting; a name lookup blocks the thread in a BlockingSection, numeric addresses
 // need none.
 absl::StatusOr<Conn> Dial(absl::string_view network, absl::string_view address,
                           const DialOptions& options = {});
+
+// A connection, or a listener, of a descriptor that comes from somewhere else: inherited, received,
+// made by another library. It is taken over and made non-blocking and close-on-exec; on an error it
+// stays the caller's. Deadlines and all else work as with our own. Errors: InvalidArgument if it is
+// no stream or seqpacket socket of a family known here; the system's (EBADF, ENOTSOCK, ...).
+absl::StatusOr<Conn> FileConn(int fd);
+absl::StatusOr<Listener> FileListener(int fd);
 
 }  // namespace weft
 

@@ -1,13 +1,19 @@
-// The example of README.md, compiled and run.
+// The examples of README.md, compiled and run.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
 #include "netpoll/net.h"
+#include "netpoll/packet_conn.h"
 #include "netpoll/test_util.h"
+#include "netpoll/unix.h"
 
 namespace {
 
@@ -39,6 +45,47 @@ absl::StatusOr<std::string> Ask(const weft::SocketAddress& server, absl::string_
     return s;
   }
   return answer;
+}
+
+absl::Status AnswerOne(const weft::PacketConn& server) {
+  char buffer[1500];
+  weft::SocketAddress from;
+  absl::StatusOr<size_t> n = server.ReadFrom(absl::MakeSpan(buffer), &from);
+  if (!n.ok()) return n.status();
+  return server.WriteTo(absl::StrCat("you said ", absl::string_view(buffer, *n)), from);
+}
+
+absl::StatusOr<weft::OwnedFd> ReceiveFile(const weft::Conn& conn) {
+  char name[256];
+  absl::StatusOr<weft::UnixMessage> message = weft::ReceiveDescriptors(conn, absl::MakeSpan(name));
+  if (!message.ok()) return message.status();
+  if (message->descriptors.empty()) return absl::NotFoundError("no descriptor came");
+  return std::move(message->descriptors[0]);
+}
+
+TEST(ReadmeTest, DatagramsAndDescriptorsWork) {
+  weft::testing::ForEachSetting([](weft::testing::TaskKind kind) {
+    const absl::StatusOr<weft::PacketConn> server = weft::ListenPacket("udp", "127.0.0.1:0");
+    ASSERT_TRUE(server.ok()) << server.status();
+    weft::testing::TaskGroup group(kind);
+    group.Go([&] { EXPECT_TRUE(AnswerOne(*server).ok()); });
+    const absl::StatusOr<weft::PacketConn> client =
+        weft::DialPacket("udp", server->local_address().ToString());
+    ASSERT_TRUE(client.ok()) << client.status();
+    EXPECT_TRUE(client->Write("this").ok());
+    char buffer[64];
+    const absl::StatusOr<size_t> n = client->Read(absl::MakeSpan(buffer));
+    ASSERT_TRUE(n.ok()) << n.status();
+    EXPECT_EQ(absl::string_view(buffer, *n), "you said this");
+
+    const absl::StatusOr<weft::UnixPair> pair = weft::MakeUnixPair();
+    ASSERT_TRUE(pair.ok()) << pair.status();
+    const weft::OwnedFd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    group.Go([&] { EXPECT_TRUE(weft::SendDescriptors(pair->a, "null", {null.get()}).ok()); });
+    const absl::StatusOr<weft::OwnedFd> file = ReceiveFile(pair->b);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(read(file->get(), buffer, sizeof(buffer)), 0);
+  });
 }
 
 TEST(ReadmeTest, TheExampleWorks) {

@@ -1,6 +1,8 @@
 #include "netpoll/resolve.h"
 
 #include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <memory>
@@ -9,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "netpoll/owned_fd.h"
 #include "sched/goroutine.h"
 
 namespace weft::internal {
@@ -33,10 +36,12 @@ absl::string_view EmptyHostAddress(IpVersions versions, EmptyHost empty_host) {
   return versions == IpVersions::k6 ? "::1" : "127.0.0.1";
 }
 
-absl::Status LookupError(int error, absl::string_view host, absl::string_view port) {
+absl::Status LookupError(Transport transport, int error, absl::string_view host,
+                         absl::string_view port) {
   switch (error) {
     case EAI_SERVICE:
-      return absl::NotFoundError(absl::StrCat("lookup tcp/", port, ": unknown port"));
+      return absl::NotFoundError(absl::StrCat("lookup ", NetworkName(transport, IpVersions::kAny),
+                                              "/", port, ": unknown port"));
     case EAI_NONAME:
     case EAI_NODATA:
     case EAI_ADDRFAMILY:
@@ -48,38 +53,67 @@ absl::Status LookupError(int error, absl::string_view host, absl::string_view po
   }
 }
 
-absl::StatusOr<std::vector<SocketAddress>> Lookup(IpVersions versions, const std::string& host,
+absl::StatusOr<std::vector<SocketAddress>> Lookup(Transport transport, IpVersions versions,
+                                                  const std::string& host,
                                                   const std::string& port) {
   addrinfo hints = {};
   hints.ai_family = Family(versions);
-  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_socktype = transport == Transport::kTcp ? SOCK_STREAM : SOCK_DGRAM;
   addrinfo* list = nullptr;
   int error;
   {
     BlockingSection section(BlockingSection::Expect::kLong);
     error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
   }
-  if (error != 0) return LookupError(error, host, port);
+  if (error != 0) return LookupError(transport, error, host, port);
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(list, freeaddrinfo);
   std::vector<SocketAddress> addresses;
   for (const addrinfo* a = list; a != nullptr; a = a->ai_next) {
     SocketAddress address = SocketAddress::FromSockaddr(a->ai_addr, a->ai_addrlen);
     if (!address.empty()) addresses.push_back(address);
   }
-  if (addresses.empty()) return LookupError(EAI_NONAME, host, port);
+  if (addresses.empty()) return LookupError(transport, EAI_NONAME, host, port);
   return addresses;
+}
+
+// Whether the system can have an IPv6 socket that takes IPv4 connections too. Asked once.
+bool HasDualStack() {
+  static const bool has = [] {
+    const OwnedFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int off = 0;
+    if (!fd || setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0)
+      return false;
+    sockaddr_in6 any = {};
+    any.sin6_family = AF_INET6;
+    return bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) == 0;
+  }();
+  return has;
 }
 
 }  // namespace
 
-absl::StatusOr<IpVersions> ParseNetwork(absl::string_view network) {
-  if (network == "tcp") return IpVersions::kAny;
-  if (network == "tcp4") return IpVersions::k4;
-  if (network == "tcp6") return IpVersions::k6;
+absl::string_view NetworkName(Transport transport, IpVersions versions) {
+  const bool tcp = transport == Transport::kTcp;
+  switch (versions) {
+    case IpVersions::kAny:
+      return tcp ? "tcp" : "udp";
+    case IpVersions::k4:
+      return tcp ? "tcp4" : "udp4";
+    case IpVersions::k6:
+      return tcp ? "tcp6" : "udp6";
+  }
+  __builtin_unreachable();
+}
+
+absl::StatusOr<IpVersions> ParseNetwork(Transport transport, absl::string_view network) {
+  for (const IpVersions versions : {IpVersions::kAny, IpVersions::k4, IpVersions::k6}) {
+    if (network == NetworkName(transport, versions)) return versions;
+  }
   return absl::InvalidArgumentError(absl::StrCat("unknown network ", network));
 }
 
-absl::StatusOr<std::vector<SocketAddress>> Resolve(IpVersions versions, absl::string_view host_port,
+absl::StatusOr<std::vector<SocketAddress>> Resolve(Transport transport, IpVersions versions,
+                                                   absl::string_view host_port,
                                                    EmptyHost empty_host) {
   const absl::StatusOr<HostPort> parts = SplitHostPort(host_port);
   if (!parts.ok()) return parts.status();
@@ -101,7 +135,19 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(IpVersions versions, absl::st
       return std::vector<SocketAddress>{*address};
     }
   }
-  return Lookup(versions, std::string(host), std::string(parts->port));
+  return Lookup(transport, versions, std::string(host), std::string(parts->port));
+}
+
+SocketAddress ChooseToListen(IpVersions versions, const std::vector<SocketAddress>& addresses) {
+  for (const SocketAddress& address : addresses) {
+    if (address.family() == AF_INET) return address;
+  }
+  const SocketAddress& first = addresses.front();
+  if (versions != IpVersions::kAny || !first.IsUnspecified() || HasDualStack()) return first;
+  sockaddr_in any = {};
+  any.sin_family = AF_INET;
+  any.sin_port = htons(first.port());
+  return SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&any), sizeof(any));
 }
 
 absl::Time PartialDeadline(absl::Time now, absl::Time deadline, int addresses_left) {

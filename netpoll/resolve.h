@@ -11,11 +11,16 @@
 
 namespace weft::internal {
 
+enum class Transport { kTcp, kUdp };
+
 // Which addresses a network's name admits.
 enum class IpVersions { kAny, k4, k6 };
 
-// From "tcp", "tcp4" or "tcp6"; InvalidArgument "unknown network ..." for others.
-absl::StatusOr<IpVersions> ParseNetwork(absl::string_view network);
+// From "tcp", "tcp4" or "tcp6", or "udp", ...; InvalidArgument "unknown network ..." for others.
+absl::StatusOr<IpVersions> ParseNetwork(Transport transport, absl::string_view network);
+
+// And back; the name has no end.
+absl::string_view NetworkName(Transport transport, IpVersions versions);
 
 // What an empty host means.
 enum class EmptyHost { kAllInterfaces, kThisMachine };
@@ -26,8 +31,13 @@ enum class EmptyHost { kAllInterfaces, kThisMachine };
 //
 // Errors: InvalidArgument for bad syntax, NotFound "lookup <host>: no such host", Unavailable if
 // the name service fails. The texts have no front.
-absl::StatusOr<std::vector<SocketAddress>> Resolve(IpVersions versions, absl::string_view host_port,
+absl::StatusOr<std::vector<SocketAddress>> Resolve(Transport transport, IpVersions versions,
+                                                   absl::string_view host_port,
                                                    EmptyHost empty_host);
+
+// The one of `addresses` to listen on: the first of IPv4 if there is one. Where it is the IPv6
+// wildcard, any version will do, and the system has no sockets that take both, IPv4's wildcard.
+SocketAddress ChooseToListen(IpVersions versions, const std::vector<SocketAddress>& addresses);
 
 // How long the first of `addresses_left` may be tried, when all of them must be done by `deadline`:
 // an even share, but two seconds at least while there is as much. `now` >= `deadline` gives
