@@ -27,6 +27,7 @@
 namespace weft {
 namespace {
 
+using testing::AllInTurn;
 using testing::Eventually;
 using testing::ForEachMaxProcs;
 using testing::ProcessResult;
@@ -99,14 +100,19 @@ class Busy {
 
 // From a plain thread and from a goroutine.
 void FromBoth(const std::function<void()>& test) {
-  test();
-  RunOnGoroutine(test);
+  for (const bool goroutine : AllInTurn({false, true}, /*every=*/4)) {
+    if (goroutine) {
+      RunOnGoroutine(test);
+    } else {
+      test();
+    }
+  }
 }
 
 TEST(ForkTest, TheChildComputesAndExits) {
   ForEachMaxProcs([] {
     const Busy busy;
-    for (int i = 0; i < Rounds(8, 2); ++i) {
+    for (int i = 0; i < Rounds(8); ++i) {
       FromBoth([] {
         const Child child = Fork([] {});
         EXPECT_EQ(child.exit_status, 0);
@@ -252,11 +258,12 @@ TEST(ForkTest, AChildOfAStoppedRuntimeHasNoneEither) {
 // The program exits with what it says, whoever says it, while goroutines, timers and threads are at
 // work.
 TEST(ExitTest, DoesNoHarmWhileTheRuntimeWorks) {
-  for (const std::string who : {"return", "exit", "goroutine", "main", "child"}) {
+  for (const std::string who :
+       AllInTurn<const char*>({"return", "exit", "goroutine", "main", "child"})) {
     std::vector<std::string> env = {"WEFTMAXPROCS=4"};
     // The leak checker would stop the parent's threads, which there are none of in the child.
     if (who == "child") env.push_back("ASAN_OPTIONS=detect_leaks=0");
-    for (int i = 0; i < Rounds(10, 2); ++i) {
+    for (int i = 0; i < Rounds(10); ++i) {
       const ProcessResult result = RunProcess({"sched/exit_program", who}, {.env = env});
       EXPECT_EQ(result.exit_status, 7) << who << " " << i << " signal " << result.signal;
       EXPECT_EQ(result.err, "") << who << " " << i;
