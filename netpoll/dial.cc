@@ -2,14 +2,13 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "netpoll/dial_race.h"
 #include "netpoll/net.h"
 #include "netpoll/net_access.h"
 #include "netpoll/net_fd.h"
@@ -49,7 +48,8 @@ absl::StatusOr<Listener> ListenOn(IpVersions versions, const SocketAddress& addr
 }
 
 absl::StatusOr<Conn> DialOnce(IpVersions versions, const SocketAddress& address,
-                              absl::Time deadline, const DialOptions& options) {
+                              absl::Time deadline, const DialOptions& options,
+                              DialAttempt* attempt) {
   const OpContext context = {"dial", NetworkName(Transport::kTcp, versions), {}, address};
   const int socket = OpenSocket(address.family(), SOCK_STREAM);
   if (socket < 0) return OpError(context, -socket, "socket");
@@ -66,10 +66,12 @@ absl::StatusOr<Conn> DialOnce(IpVersions versions, const SocketAddress& address,
     const SocketAddress local = options.local_address.For(address.family());
     if (absl::Status s = Bind(context, local, fd.get()); !s.ok()) return s;
   }
-  return Connect(context,
-                 std::make_shared<NetFd>(fd.release(), Fd::Kind::kTcp, context.network,
-                                         options.local_address, address),
-                 address, deadline);
+  auto conn = std::make_shared<NetFd>(fd.release(), Fd::Kind::kTcp, context.network,
+                                      options.local_address, address);
+  if (attempt != nullptr && !attempt->Publish(conn)) {
+    return OpError(context, IoResult::kClosing, "");
+  }
+  return Connect(context, std::move(conn), address, deadline);
 }
 
 // Dialling a free port of this machine from the range that the system chooses local ports from, it
@@ -77,18 +79,70 @@ absl::StatusOr<Conn> DialOnce(IpVersions versions, const SocketAddress& address,
 bool IsSelfConnect(const Conn& conn) { return conn.local_address() == conn.remote_address(); }
 
 absl::StatusOr<Conn> DialAddress(IpVersions versions, const SocketAddress& address,
-                                 absl::Time deadline, const DialOptions& options) {
-  absl::StatusOr<Conn> conn = DialOnce(versions, address, deadline, options);
+                                 absl::Time deadline, const DialOptions& options,
+                                 DialAttempt* attempt) {
+  absl::StatusOr<Conn> conn = DialOnce(versions, address, deadline, options, attempt);
   for (int i = 0; i < 2; ++i) {
     const bool again = conn.ok() ? IsSelfConnect(*conn) : ErrnoOf(conn.status()) == EADDRNOTAVAIL;
     if (!again) break;
     if (conn.ok()) conn->Close().IgnoreError();
-    conn = DialOnce(versions, address, deadline, options);
+    conn = DialOnce(versions, address, deadline, options, attempt);
   }
   return conn;
 }
 
+// The error of a dial that a Context's end has ended, as Go words it.
+absl::Status Interrupted(const OpContext& context, absl::FunctionRef<absl::Status()> why) {
+  const absl::Status status = why();
+  if (absl::IsDeadlineExceeded(status)) return OpError(context, IoResult::kTimeout, "");
+  return OpError(context, absl::StatusCode::kCancelled, "operation was canceled");
+}
+
+absl::StatusOr<Conn> DialTcp(IpVersions versions, absl::string_view text, absl::Time deadline,
+                             const DialOptions& options, Interruption interruption,
+                             absl::FunctionRef<absl::Status()> why) {
+  const OpContext context = {"dial", NetworkName(Transport::kTcp, versions)};
+  bool interrupted = false;
+  const absl::StatusOr<std::vector<SocketAddress>> addresses =
+      ResolveUntil(Transport::kTcp, versions, text, EmptyHost::kThisMachine, deadline, interruption,
+                   &interrupted);
+  if (interrupted) return Interrupted(context, why);
+  if (!addresses.ok()) {
+    return OpError(context, addresses.status().code(), addresses.status().message());
+  }
+  if (addresses->size() == 1 && interruption.ops == nullptr) {
+    return DialAddress(versions, addresses->front(), deadline, options, nullptr);
+  }
+  absl::StatusOr<Conn> conn = RaceDials(
+      InterleaveFamilies(*addresses), {deadline, options.attempt_delay, interruption},
+      [&](const SocketAddress& address, absl::Time until, DialAttempt* attempt) {
+        return DialAddress(versions, address, until, options, attempt);
+      },
+      &interrupted);
+  if (interrupted) return Interrupted(context, why);
+  return conn;
+}
+
 }  // namespace
+
+absl::StatusOr<Conn> DialUnless(Interruption interruption, absl::FunctionRef<absl::Status()> why,
+                                absl::Time deadline, absl::string_view network,
+                                absl::string_view address, const DialOptions& options) {
+  const OpContext context = {"dial", network};
+  if (!why().ok()) return Interrupted(context, why);
+  deadline = std::min({deadline, absl::Now() + options.timeout, options.deadline});
+  if (deadline <= absl::Now()) return OpError(context, IoResult::kTimeout, "");
+  // These never wait.
+  if (const UnixNetwork unix_network = ParseUnixNetwork(network); unix_network.type != 0) {
+    return DialUnix(unix_network, address, deadline, options);
+  }
+  const absl::StatusOr<IpVersions> versions = ParseNetwork(Transport::kTcp, network);
+  if (!versions.ok()) {
+    return OpError(context, versions.status().code(), versions.status().message());
+  }
+  return DialTcp(*versions, address, deadline, options, interruption, why);
+}
+
 }  // namespace internal
 
 absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view address,
@@ -113,39 +167,8 @@ absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view add
 
 absl::StatusOr<Conn> Dial(absl::string_view network, absl::string_view address,
                           const DialOptions& options) {
-  using internal::IpVersions;
-  using internal::Transport;
-  const internal::OpContext context = {"dial", network};
-  const absl::Time deadline = std::min(absl::Now() + options.timeout, options.deadline);
-  if (deadline <= absl::Now()) {
-    return internal::OpError(context, internal::IoResult::kTimeout, "");
-  }
-  if (const auto unix_network = internal::ParseUnixNetwork(network); unix_network.type != 0) {
-    return internal::DialUnix(unix_network, address, deadline, options);
-  }
-  const absl::StatusOr<IpVersions> versions = internal::ParseNetwork(Transport::kTcp, network);
-  if (!versions.ok()) {
-    return internal::OpError(context, versions.status().code(), versions.status().message());
-  }
-  const absl::StatusOr<std::vector<SocketAddress>> addresses =
-      internal::Resolve(Transport::kTcp, *versions, address, internal::EmptyHost::kThisMachine);
-  if (!addresses.ok()) {
-    return internal::OpError(context, addresses.status().code(), addresses.status().message());
-  }
-  absl::Status first_error;
-  for (size_t i = 0; i < addresses->size(); ++i) {
-    const absl::Time now = absl::Now();
-    const absl::Time until =
-        internal::PartialDeadline(now, deadline, static_cast<int>(addresses->size() - i));
-    if (now >= until) {
-      first_error.Update(internal::OpError(context, internal::IoResult::kTimeout, ""));
-      break;
-    }
-    absl::StatusOr<Conn> conn = internal::DialAddress(*versions, (*addresses)[i], until, options);
-    if (conn.ok()) return conn;
-    first_error.Update(conn.status());
-  }
-  return first_error;
+  return internal::DialUnless(
+      {}, [] { return absl::OkStatus(); }, absl::InfiniteFuture(), network, address, options);
 }
 
 }  // namespace weft

@@ -51,6 +51,7 @@
 #include "netpoll/address.h"
 #include "netpoll/error.h"
 #include "netpoll/socket_control.h"
+#include "sched/sync/internal/interruption.h"
 
 namespace weft {
 
@@ -68,15 +69,17 @@ struct KeepAlive {
 };
 
 struct DialOptions {
-  // How long all of it may take, name lookup included (but a lookup that is under way is not cut
-  // short). Where a name has several addresses the time is shared among those still to be tried,
-  // at least two seconds each.
+  // How long all of it may take, name lookup included.
   absl::Duration timeout = absl::InfiniteDuration();
   // The same as a point in time. The earlier of the two holds.
   absl::Time deadline = absl::InfiniteFuture();
   KeepAlive keep_alive = {};
   // This end's address, of the network's kind; its port may be 0. Empty: the system chooses.
   SocketAddress local_address = {};
+  // Where a name has several addresses: how long one is tried before the next one is tried beside
+  // it (RFC 8305, Happy Eyeballs). The first that answers is taken. Infinite: one after the other,
+  // with the time shared among those still to be tried, at least two seconds each.
+  absl::Duration attempt_delay = absl::Milliseconds(250);
   SocketControl control = {};
 };
 
@@ -277,14 +280,32 @@ absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view add
 
 // Connects to `address`: "host:port", where host is an address or a name and port a number or a
 // service name; an empty host is this machine. Or a Unix socket's name. `network` as in Listen().
-// Where a name has several addresses they are tried in turn, and the first error is returned if
-// none answers.
+// Where a name has several addresses the first error is returned if none answers.
 //
-// Errors: IsTimeout(); InvalidArgument, NotFound as in Listen(); the system's (ECONNREFUSED, ...).
-// Parks while connecting; a name lookup blocks the thread in a BlockingSection, numeric addresses
-// need none.
+// Errors: IsTimeout(); InvalidArgument, NotFound as in Listen(); the system's (ECONNREFUSED, ...;
+// of a Unix socket whose queue is full EAGAIN, at once). Parks while connecting. A name lookup
+// blocks a thread in a BlockingSection, another goroutine's where there is a time limit: then it
+// may go on for a while after the call. Numeric addresses need none.
 absl::StatusOr<Conn> Dial(absl::string_view network, absl::string_view address,
                           const DialOptions& options = {});
+
+namespace internal {
+// `why` says what the interruption has come for; OK while it has not.
+absl::StatusOr<Conn> DialUnless(Interruption interruption, absl::FunctionRef<absl::Status()> why,
+                                absl::Time deadline, absl::string_view network,
+                                absl::string_view address, const DialOptions& options);
+}  // namespace internal
+
+// The same, until `context` (a weft::Context, chan/context.h) is done: then IsTimeout() if its
+// deadline has passed, or CANCELLED "operation was canceled". What becomes of the context later
+// does not touch the connection.
+template <internal::Interrupting Context>
+absl::StatusOr<Conn> Dial(const Context& context, absl::string_view network,
+                          absl::string_view address, const DialOptions& options = {}) {
+  return internal::DialUnless(
+      InterruptionOf(context), [&context] { return context.Err(); },
+      context.Deadline().value_or(absl::InfiniteFuture()), network, address, options);
+}
 
 // A connection, or a listener, of a descriptor that comes from somewhere else: inherited, received,
 // made by another library. It is taken over and made non-blocking and close-on-exec; on an error it

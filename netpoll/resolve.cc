@@ -5,13 +5,18 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "netpoll/interruptible.h"
+#include "netpoll/op_error.h"
 #include "netpoll/owned_fd.h"
+#include "sched/clock.h"
 #include "sched/goroutine.h"
 
 namespace weft::internal {
@@ -53,9 +58,16 @@ absl::Status LookupError(Transport transport, int error, absl::string_view host,
   }
 }
 
-absl::StatusOr<std::vector<SocketAddress>> Lookup(Transport transport, IpVersions versions,
-                                                  const std::string& host,
-                                                  const std::string& port) {
+// What is to be looked up: a name, and a number or a name.
+struct Query {
+  Transport transport;
+  IpVersions versions;
+  std::string host;
+  std::string port;
+};
+
+absl::StatusOr<std::vector<SocketAddress>> Lookup(const Query& query) {
+  const auto& [transport, versions, host, port] = query;
   addrinfo hints = {};
   hints.ai_family = Family(versions);
   hints.ai_socktype = transport == Transport::kTcp ? SOCK_STREAM : SOCK_DGRAM;
@@ -74,6 +86,42 @@ absl::StatusOr<std::vector<SocketAddress>> Lookup(Transport transport, IpVersion
   }
   if (addresses.empty()) return LookupError(transport, EAI_NONAME, host, port);
   return addresses;
+}
+
+// Looks up on another goroutine, whose thread getaddrinfo() blocks for as long as it likes, and
+// waits for it no longer than the caller wants to.
+absl::StatusOr<std::vector<SocketAddress>> LookupUntil(Query query, absl::Time deadline,
+                                                       Interruption interruption,
+                                                       bool* interrupted) {
+  if (deadline == absl::InfiniteFuture() && interruption.ops == nullptr) return Lookup(query);
+  struct Shared {
+    Query query;
+    Waiter* waiter = nullptr;
+    std::atomic<bool> done{false};
+    absl::StatusOr<std::vector<SocketAddress>> result = absl::UnknownError("");
+  };
+  Interruptible self(interruption);
+  const auto shared = std::make_shared<Shared>();
+  shared->query = std::move(query);
+  shared->waiter = self.waiter();
+  Go({.name = "lookup"}, [shared] {
+    shared->result = Lookup(shared->query);
+    // Release: pairs with the acquire below, so that the caller sees the result.
+    shared->done.store(true, std::memory_order_release);
+    shared->waiter->Unpark();
+  });
+  const Instant until = Instant::FromTime(deadline);
+  for (;;) {
+    if (shared->done.load(std::memory_order_acquire)) return std::move(shared->result);
+    if (self.has_come()) {
+      *interrupted = true;
+      return absl::CancelledError("");
+    }
+    if (Instant::Now() >= until) {
+      return TimeoutError(absl::StrCat("lookup ", shared->query.host, ": "));
+    }
+    self.Park(until);
+  }
 }
 
 // Whether the system can have an IPv6 socket that takes IPv4 connections too. Asked once.
@@ -115,6 +163,17 @@ absl::StatusOr<IpVersions> ParseNetwork(Transport transport, absl::string_view n
 absl::StatusOr<std::vector<SocketAddress>> Resolve(Transport transport, IpVersions versions,
                                                    absl::string_view host_port,
                                                    EmptyHost empty_host) {
+  bool interrupted;
+  return ResolveUntil(transport, versions, host_port, empty_host, absl::InfiniteFuture(), {},
+                      &interrupted);
+}
+
+absl::StatusOr<std::vector<SocketAddress>> ResolveUntil(Transport transport, IpVersions versions,
+                                                        absl::string_view host_port,
+                                                        EmptyHost empty_host, absl::Time deadline,
+                                                        Interruption interruption,
+                                                        bool* interrupted) {
+  *interrupted = false;
   const absl::StatusOr<HostPort> parts = SplitHostPort(host_port);
   if (!parts.ok()) return parts.status();
   const absl::string_view host =
@@ -135,7 +194,8 @@ absl::StatusOr<std::vector<SocketAddress>> Resolve(Transport transport, IpVersio
       return std::vector<SocketAddress>{*address};
     }
   }
-  return Lookup(transport, versions, std::string(host), std::string(parts->port));
+  return LookupUntil({transport, versions, std::string(host), std::string(parts->port)}, deadline,
+                     interruption, interrupted);
 }
 
 SocketAddress ChooseToListen(IpVersions versions, const std::vector<SocketAddress>& addresses) {

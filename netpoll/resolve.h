@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "netpoll/address.h"
+#include "sched/sync/internal/interruption.h"
 
 namespace weft::internal {
 
@@ -34,6 +35,15 @@ enum class EmptyHost { kAllInterfaces, kThisMachine };
 absl::StatusOr<std::vector<SocketAddress>> Resolve(Transport transport, IpVersions versions,
                                                    absl::string_view host_port,
                                                    EmptyHost empty_host);
+
+// The same, but for no longer than until `deadline`, then DeadlineExceeded "lookup <host>: i/o
+// timeout", or until the interruption comes, then *interrupted. A lookup that is under way then
+// ends by itself, on a goroutine of its own.
+absl::StatusOr<std::vector<SocketAddress>> ResolveUntil(Transport transport, IpVersions versions,
+                                                        absl::string_view host_port,
+                                                        EmptyHost empty_host, absl::Time deadline,
+                                                        Interruption interruption,
+                                                        bool* interrupted);
 
 // The one of `addresses` to listen on: the first of IPv4 if there is one. Where it is the IPv6
 // wildcard, any version will do, and the system has no sockets that take both, IPv4's wildcard.

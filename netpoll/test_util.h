@@ -2,6 +2,8 @@
 #ifndef WEFT_NETPOLL_TEST_UTIL_H_
 #define WEFT_NETPOLL_TEST_UTIL_H_
 
+#include <dirent.h>
+
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -101,6 +103,43 @@ inline ConnPair MakePair() {
   pair.client = MustDial(listener.addr());
   pair.server = MustAccept(listener);
   return pair;
+}
+
+// An address at which connecting hangs: the queue of a listener that nobody serves is full.
+class StalledListener {
+ public:
+  StalledListener() {
+    absl::StatusOr<Listener> listener = Listen("tcp", "127.0.0.1:0", {.backlog = 1});
+    EXPECT_TRUE(listener.ok()) << listener.status();
+    listener_ = *listener;
+    // The kernel has room for two. So the third that fails does so for want of room, even if a slow
+    // moment was to blame before.
+    int failed = 0;
+    for (int i = 0; i < 100 && failed < 3; ++i) {
+      absl::StatusOr<Conn> conn =
+          Dial("tcp", address().ToString(), {.timeout = absl::Milliseconds(50)});
+      if (conn.ok()) {
+        queued_.push_back(*conn);
+      } else {
+        ++failed;
+      }
+    }
+  }
+
+  SocketAddress address() const { return listener_.addr(); }
+
+ private:
+  Listener listener_;
+  std::vector<Conn> queued_;
+};
+
+// Descriptors that this process has open.
+inline int CountDescriptors() {
+  DIR* const directory = opendir("/proc/self/fd");
+  int count = -3;  // ".", "..", and the directory itself
+  while (readdir(directory) != nullptr) ++count;
+  closedir(directory);
+  return count;
 }
 
 // Reads to the end of the stream or an error; what came is appended to *text.
