@@ -67,13 +67,16 @@ absl::Status ErrnoError(absl::string_view front, int error, absl::string_view sy
   return status;
 }
 
+absl::Status ClosedError(absl::string_view text) {
+  absl::Status status = absl::CancelledError(text);
+  status.SetPayload(kClosedUrl, absl::Cord());
+  return status;
+}
+
 absl::Status OpError(const OpContext& context, int error, absl::string_view syscall) {
   if (error == IoResult::kTimeout) return TimeoutError(Front(context));
   if (error != IoResult::kClosing) return ErrnoError(Front(context), error, syscall);
-  absl::Status status =
-      absl::CancelledError(absl::StrCat(Front(context), "use of closed network connection"));
-  status.SetPayload(kClosedUrl, absl::Cord());
-  return status;
+  return ClosedError(absl::StrCat(Front(context), "use of closed network connection"));
 }
 
 absl::Status OpError(const OpContext& context, absl::StatusCode code, absl::string_view cause) {

@@ -27,6 +27,9 @@ absl::Status OpError(const OpContext& context, absl::StatusCode code, absl::stri
 absl::Status TimeoutError(absl::string_view front);
 absl::Status ErrnoError(absl::string_view front, int error, absl::string_view syscall);
 
+// `text` as an error of which IsClosed() holds.
+absl::Status ClosedError(absl::string_view text);
+
 }  // namespace weft::internal
 
 #endif  // WEFT_NETPOLL_OP_ERROR_H_
