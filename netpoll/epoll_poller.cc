@@ -31,6 +31,9 @@ namespace {
 
 constexpr int kEventsAtOnce = 128;
 
+// A PollDesc's event data begins with its address, whose highest bit is not set.
+constexpr uint64_t kIsSink = uint64_t{1} << 63;
+
 // The child of a fork() shares the set with its parent, and nobody polls there.
 std::atomic<bool> in_forked_child{false};
 
@@ -84,6 +87,13 @@ int EpollPoller::Register(int fd, const PollDesc& desc) {
   return epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : errno;
 }
 
+int EpollPoller::Register(int fd, EventSink& sink) {
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = kIsSink | reinterpret_cast<uintptr_t>(&sink);
+  return epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : errno;
+}
+
 void EpollPoller::Unregister(int fd) {
   if (in_forked_child.load(std::memory_order_relaxed)) return;
   epoll_event event = {};  // kernels before 2.6.9 want one
@@ -129,6 +139,10 @@ void EpollPoller::Poll(Instant deadline, WakeBatch& ready) {
   }
   int woken = 0;
   for (int i = 0; i < n; ++i) {
+    if ((events[i].data.u64 & kIsSink) != 0) {
+      reinterpret_cast<EventSink*>(events[i].data.u64 & ~kIsSink)->OnEvent(ready);
+      continue;
+    }
     if (events[i].data.u64 != 0) {
       woken += PollDesc::Deliver(events[i].data.u64, events[i].events, ready);
       continue;

@@ -21,6 +21,18 @@ struct epoll_event;
 
 namespace weft::internal {
 
+// What looks after a descriptor's events by itself, instead of having somebody who waits for them
+// woken.
+class EventSink {
+ public:
+  // Something has come. Called in Poll(), on a scheduler's stack, and by several threads at once.
+  // Those whom it wakes it puts into `ready`, and takes them off the count of waiters.
+  virtual void OnEvent(WakeBatch& ready) = 0;
+
+ protected:
+  ~EventSink() = default;
+};
+
 class EpollPoller final : public Poller {
  public:
   enum class Clock {
@@ -42,6 +54,9 @@ class EpollPoller final : public Poller {
   // files, directories), EEXIST if the descriptor is registered, ENOSPC if the user's limit is
   // reached. From any thread.
   int Register(int fd, const PollDesc& desc);
+
+  // The same for input alone, which `sink`, that lives for ever, is told of.
+  int Register(int fd, EventSink& sink);
 
   // Ends it. The descriptor is still open. Closing alone would not do where a child process has
   // inherited it. In the child of a fork() it does nothing: the registration is the parent's too.

@@ -123,8 +123,9 @@ class alignas(128) PollDesc {
   // wakes into `ready`; returns how many that are, for them to be taken off the count of waiters.
   static int Deliver(uint64_t event_data, uint32_t epoll_flags, WakeBatch& ready);
 
-  // How many wait on any record.
+  // How many wait on any record, or for what an EventSink brings, which counts them by itself.
   static int waiting() { return waiting_.load(std::memory_order_relaxed); }
+  static void AddWaiting(int n) { waiting_.fetch_add(n, std::memory_order_relaxed); }
   static void SubtractWaiting(int n) { waiting_.fetch_sub(n, std::memory_order_relaxed); }
 
  private:
