@@ -94,8 +94,10 @@ FileFd::FileFd(int fd, bool ours, absl::string_view name) : fd_(fd), name_(name)
   struct stat status = {};
   fstat(fd, &status);
   seekable_ = S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) || S_ISBLK(status.st_mode);
-  if (seekable_) return;
   const int flags = fcntl(fd, F_GETFL);
+  // Past the cache a read has to wait, whatever it says.
+  if ((flags & O_DIRECT) != 0) reads_nowait_.store(false, std::memory_order_relaxed);
+  if (seekable_) return;
   if ((!ours && (flags & O_NONBLOCK) == 0) || !CanBePolled(fd)) return;
   if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return;
   polled_.emplace(fd, Fd::Kind::kFile);
