@@ -6,6 +6,8 @@
 
 #include "gtest/gtest.h"
 #include "netpoll/net.h"
+#include "netpoll/packet_conn.h"
+#include "netpoll/pipe.h"
 #include "netpoll/test_util.h"
 
 namespace {
@@ -64,6 +66,70 @@ TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
     }
     EXPECT_EQ(fewest, 0);
     ASSERT_TRUE(pair.client.CloseWrite().ok());
+  });
+}
+
+// NE-50, TestAllocs: neither do datagrams, with the sender's address, one by one or in batches.
+TEST(NetAllocTest, NE50_DatagramsAllocateNothing) {
+  ForEachSetting([](TaskKind kind) {
+    constexpr int kStretches = 20, kRounds = 300;
+    const absl::StatusOr<PacketConn> server = ListenPacket("udp", "127.0.0.1:0");
+    const absl::StatusOr<PacketConn> client = ListenPacket("udp", "127.0.0.1:0");
+    ASSERT_TRUE(server.ok() && client.ok());
+    const SocketAddress to = server->local_address();
+    TaskGroup group(kind);
+    group.Go([&] {
+      char buffer[128];
+      SocketAddress from;
+      for (;;) {
+        const absl::StatusOr<size_t> n = server->ReadFrom(absl::MakeSpan(buffer), &from);
+        if (!n.ok() || !server->WriteTo(absl::string_view(buffer, *n), from).ok()) return;
+      }
+    });
+    char buffer[128] = {};
+    int64_t fewest = kRounds;
+    for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
+      const int64_t before = allocations.load();
+      for (int i = 0; i < kRounds; ++i) {
+        const OutPacket out = {absl::string_view(buffer, 100), to};
+        ASSERT_TRUE(client->WriteBatch(absl::MakeConstSpan(&out, 1)).ok());
+        InPacket in;
+        in.buffer = absl::MakeSpan(buffer);
+        ASSERT_TRUE(client->ReadBatch(absl::MakeSpan(&in, 1)).ok());
+        ASSERT_EQ(in.size, 100u);
+      }
+      fewest = std::min(fewest, allocations.load() - before);
+    }
+    EXPECT_EQ(fewest, 0);
+    ASSERT_TRUE(server->Close().ok());
+  });
+}
+
+// Nor do connections in memory.
+TEST(NetAllocTest, PipesAllocateNothing) {
+  ForEachSetting([](TaskKind kind) {
+    constexpr int kStretches = 20, kRounds = 300;
+    const PipePair pipe = Pipe();
+    TaskGroup group(kind);
+    group.Go([&] {
+      char buffer[128];
+      while (pipe.b.ReadFull(absl::MakeSpan(buffer)).ok()) {
+        if (!pipe.b.Write(absl::string_view(buffer, sizeof(buffer))).ok()) return;
+      }
+    });
+    char buffer[128] = {};
+    int64_t fewest = kRounds;
+    for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
+      const int64_t before = allocations.load();
+      for (int i = 0; i < kRounds; ++i) {
+        ASSERT_TRUE(pipe.a.SetReadDeadline(testing::In(absl::Hours(1))).ok());
+        ASSERT_TRUE(pipe.a.Write(absl::string_view(buffer, sizeof(buffer))).ok());
+        ASSERT_TRUE(pipe.a.ReadFull(absl::MakeSpan(buffer)).ok());
+      }
+      fewest = std::min(fewest, allocations.load() - before);
+    }
+    EXPECT_EQ(fewest, 0);
+    ASSERT_TRUE(pipe.a.Close().ok());
   });
 }
 

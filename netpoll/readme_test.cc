@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
+#include "netpoll/buffered.h"
 #include "netpoll/net.h"
 #include "netpoll/packet_conn.h"
+#include "netpoll/pipe.h"
 #include "netpoll/test_util.h"
 #include "netpoll/unix.h"
 
@@ -61,6 +64,29 @@ absl::StatusOr<weft::OwnedFd> ReceiveFile(const weft::Conn& conn) {
   if (!message.ok()) return message.status();
   if (message->descriptors.empty()) return absl::NotFoundError("no descriptor came");
   return std::move(message->descriptors[0]);
+}
+
+template <typename C>  // weft::Conn, weft::PipeConn, ...
+void Shout(const C& conn) {
+  weft::BufferedReader reader(conn);
+  weft::BufferedWriter writer(conn);
+  for (auto line = reader.ReadLine(); line.ok(); line = reader.ReadLine()) {
+    if (!writer.Write(absl::StrCat(absl::AsciiStrToUpper(*line), "!\n")).ok()) break;
+    if (reader.buffered() == 0 && !writer.Flush().ok()) break;
+  }
+}
+
+std::string AskShouter(absl::string_view line) {
+  auto [client, server] = weft::Pipe();
+  weft::Go([server = server] { Shout(server); });
+  weft::BufferedReader answers(client);
+  if (!client.Write(absl::StrCat(line, "\n")).ok()) return "";
+  return std::string(answers.ReadLine().value_or(""));
+}
+
+TEST(ReadmeTest, LinesInMemoryWork) {
+  weft::testing::ForEachSetting(
+      [](weft::testing::TaskKind) { EXPECT_EQ(AskShouter("hey"), "HEY!"); });
 }
 
 TEST(ReadmeTest, DatagramsAndDescriptorsWork) {
