@@ -27,6 +27,7 @@
 
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -42,7 +43,8 @@ void AwaitPInPlace(M* m, G* g, P* given_up, M* spare) {
     // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one
     // lock.
     LockGuard guard(sched.lock);
-    if (given_up == nullptr && !sched.stopping.load(std::memory_order_relaxed)) p = PopIdleP();
+    if (given_up == nullptr && !sched.stopping.load(std::memory_order_relaxed))
+      p = PopIdleP(NearNode());
     if (p == nullptr) {
       sched.global_queue.PushBack(g);
       sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
@@ -109,7 +111,7 @@ void AnswerGuardRequest(stack::Context&) {
     AwaitPInPlace(m, g, nullptr, nullptr);
   } else if (sched.stopping.load(std::memory_order_relaxed) ||
              p->yield_requested.exchange(false, std::memory_order_relaxed)) {
-    if (M* spare = ObtainM(); spare != nullptr) {
+    if (M* spare = ObtainM(p->affinity.load(std::memory_order_relaxed)); spare != nullptr) {
       sched.leases.yielded_in_place.fetch_add(1, std::memory_order_relaxed);
       AwaitPInPlace(m, g, ReleaseP(m), spare);
     }
@@ -127,6 +129,8 @@ void LockOSThread() {
   if (g == nullptr) return;
   internal::RuntimeSection section;
   internal::M* m = internal::ThisM();
+  // While it is the program's, the scheduler leaves its affinity alone.
+  internal::LeaveNode(m);
   ++m->thread_locks;
   g->bound = true;
   m->locked_g = g;

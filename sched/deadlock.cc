@@ -12,6 +12,7 @@
 #include "sched/fatal.h"
 #include "sched/goroutine.h"
 #include "sched/internal/fatal_report.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "stack/mode.h"
 
@@ -28,7 +29,8 @@ Idleness Look() {
   Idleness idleness = {Liveness::kAlive, sched.goroutines.started.load(std::memory_order_relaxed)};
   const int p_count = sched.p_count.load(std::memory_order_relaxed);
   if (sched.idle_p_count.load(std::memory_order_relaxed) != p_count ||
-      !sched.global_queue.empty() || sched.poller.load(std::memory_order_relaxed)->waiters() > 0) {
+      !sched.global_queue.empty() || NodeQueueSizes() > 0 ||
+      sched.poller.load(std::memory_order_relaxed)->waiters() > 0) {
     return idleness;
   }
   for (int i = 0; i < p_count; ++i) {

@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "sched/fatal.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -29,7 +30,10 @@ void InChild() {
   sched.forked.store(true, std::memory_order_relaxed);
   sched.started.store(false, std::memory_order_relaxed);
   goroutine_wait_ops = &kWaitOpsInChild;
-  if (ThisM() != nullptr) SetThisThread(nullptr);
+  if (M* m = ThisM(); m != nullptr) {
+    LeaveNode(m);
+    SetThisThread(nullptr);
+  }
 }
 
 }  // namespace

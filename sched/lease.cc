@@ -34,6 +34,7 @@
 // sched/models/lease.pml checks this protocol and the wrong turns beside it.
 #include "sched/internal/delay.h"
 #include "sched/internal/membarrier.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "stack/morestack.h"
 
@@ -61,7 +62,7 @@ void QueueWithoutP(M* m, G* g) {
   P* p = nullptr;
   {
     LockGuard guard(sched.lock);
-    if (!sched.stopping.load(std::memory_order_relaxed)) p = PopIdleP();
+    if (!sched.stopping.load(std::memory_order_relaxed)) p = PopIdleP(NearNode());
     StampNowAndThen(sched.until_stamp, g);
     sched.global_queue.PushBack(g);
     sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
@@ -69,10 +70,10 @@ void QueueWithoutP(M* m, G* g) {
   if (p != nullptr) AcquireP(m, p);
 }
 
-void QueueGlobally(M* m, G* g) {
+void QueueShared(M* m, G* g) {
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-  EnqueueGlobal(g);
+  EnqueueShared(g);
 }
 
 }  // namespace
@@ -159,7 +160,7 @@ __attribute__((noinline)) void AnswerAttention() noexcept {
   }
   if (sched.stopping.load(std::memory_order_relaxed) ||
       p->yield_requested.exchange(false, std::memory_order_relaxed)) {
-    SwitchAway<QueueGlobally>();
+    SwitchAway<QueueShared>();
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "sched/goroutine.h"
 #include "sched/internal/histogram.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 
 namespace weft {
@@ -99,7 +100,7 @@ SchedMetrics GetSchedMetrics() {
   metrics.goroutines = NumGoroutine();
   metrics.goroutines_created =
       static_cast<int64_t>(sched.goroutines.started.load(std::memory_order_relaxed));
-  metrics.runnable = sched.global_size.load(std::memory_order_relaxed);
+  metrics.runnable = sched.global_size.load(std::memory_order_relaxed) + internal::NodeQueueSizes();
   for (int i = 0; i < internal::kMaxProcsLimit; ++i) {
     // Those that there are no longer have counted too.
     const internal::P* p = sched.ps[i].load(std::memory_order_acquire);

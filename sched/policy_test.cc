@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "chan/chan.h"
 #include "gtest/gtest.h"
@@ -27,12 +28,31 @@ using testing::RunOnGoroutine;
 
 constexpr absl::Duration kLong = absl::Seconds(60);
 
-void Use(Policy policy, int procs) {
+// Machines that are not this one, whose processors are among theirs or not.
+constexpr absl::string_view kOneNode = "node 0 cpus 0-7";
+constexpr absl::string_view kTwoNodes = "node 0 cpus 0,2; node 1 cpus 1,3";
+constexpr absl::string_view kFourNodes =
+    "node 0 cpus 0-1 distances 10 12 32 32\n"
+    "node 1 cpus 2-3 distances 12 10 32 32\n"
+    "node 2 cpus 4-5 distances 32 32 10 12\n"
+    "node 3 cpus 6 distances 32 32 12 10\n";
+
+struct Chosen {
+  const char* name;
+  Policy policy;
+  absl::string_view topology = {};
+};
+
+void Use(const Chosen& chosen, int procs) {
   ASSERT_EQ(Runtime::Stop(kLong), absl::OkStatus());
-  ASSERT_EQ(Runtime::Start({.max_procs = procs, .policy = policy}), absl::OkStatus());
+  ASSERT_EQ(
+      Runtime::Start({.max_procs = procs, .policy = chosen.policy, .topology = chosen.topology}),
+      absl::OkStatus());
 }
 
-class PolicyTest : public ::testing::TestWithParam<Policy> {
+void Use(Policy policy, int procs) { Use({"", policy}, procs); }
+
+class PolicyTest : public ::testing::TestWithParam<Chosen> {
  protected:
   ~PolicyTest() override {
     internal::SetDelayHook(nullptr);
@@ -40,9 +60,14 @@ class PolicyTest : public ::testing::TestWithParam<Policy> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(All, PolicyTest, ::testing::Values(Policy::kGpm, Policy::kGlobal),
-                         [](const ::testing::TestParamInfo<Policy>& info) {
-                           return info.param == Policy::kGpm ? "Gpm" : "Global";
+INSTANTIATE_TEST_SUITE_P(All, PolicyTest,
+                         ::testing::Values(Chosen{"Gpm", Policy::kGpm},
+                                           Chosen{"Global", Policy::kGlobal},
+                                           Chosen{"NumaOneNode", Policy::kNuma, kOneNode},
+                                           Chosen{"NumaTwoNodes", Policy::kNuma, kTwoNodes},
+                                           Chosen{"NumaFourNodes", Policy::kNuma, kFourNodes}),
+                         [](const ::testing::TestParamInfo<Chosen>& info) {
+                           return info.param.name;
                          });
 
 // Goroutines that wake each other in every way there is, and threads beside them, while the number
@@ -120,8 +145,9 @@ TEST_P(PolicyTest, OrderIsThePolicys) {
     }
     while (order.size() < 4) Yield();
   });
-  const std::vector<int> expected =
-      GetParam() == Policy::kGlobal ? std::vector<int>{0, 1, 2, 3} : std::vector<int>{3, 0, 1, 2};
+  const std::vector<int> expected = GetParam().policy == Policy::kGlobal
+                                        ? std::vector<int>{0, 1, 2, 3}
+                                        : std::vector<int>{3, 0, 1, 2};
   EXPECT_EQ(order, expected);
 }
 
@@ -141,20 +167,25 @@ TEST(GlobalPolicyTest, LocalQueuesAreEmpty) {
   Use(Policy::kGpm, 2);
 }
 
-// What is in a P's queue when the policy changes runs all the same.
-TEST(GlobalPolicyTest, MayFollowGpm) {
-  for (int i = 0; i < Rounds(20, 4); ++i) {
-    Use(i % 2 == 0 ? Policy::kGpm : Policy::kGlobal, 1 + i % 3);
-    std::atomic<int> left{100};
+// What is in a P's queue, or a node's, when the policy changes runs all the same.
+TEST(PolicyChangeTest, NothingIsLost) {
+  constexpr Chosen kChosen[] = {{"", Policy::kGpm},
+                                {"", Policy::kGlobal},
+                                {"", Policy::kNuma, kTwoNodes},
+                                {"", Policy::kNuma, kFourNodes}};
+  constexpr int kTasks = 1000;
+  for (int i = 0; i < Rounds(24, 4); ++i) {
+    Use(kChosen[i % 4], 1 + i % 5);
+    std::atomic<int> left{kTasks};
     RunOnGoroutine([&] {
-      for (int n = 0; n < 100; ++n) {
+      for (int n = 0; n < kTasks; ++n) {
         Go([&] {
           Yield();
           left.fetch_sub(1);
         });
       }
     });
-    Use(i % 2 == 0 ? Policy::kGlobal : Policy::kGpm, 1 + i % 4);
+    Use(kChosen[(i + 1 + i / 4) % 4], 1 + i % 4);
     EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
     ASSERT_EQ(Runtime::Drain(kLong), absl::OkStatus());
   }

@@ -29,6 +29,9 @@
 //   earliest ends that wait: poll_until is published, then the timers are looked at again, then
 //   the wait begins; who adds a timer does so in the opposite order.
 //
+// With the policy `numa` Ps belong to nodes, and what is in their way to each other, and what of
+// the above holds for it, is in numa.cc. What a P looks at one after the other is in find_work.h.
+//
 // With the policy `global` there is the global queue and no other: what is made ready goes there,
 // whoever has made it, and a P that looks for work takes one goroutine at a time. All else is as
 // above: local queues are empty, so that there is nothing to switch to directly, and to steal are
@@ -37,9 +40,9 @@
 // Rejected: waking an M for each piece of work (threads thrash when each runs for a microsecond);
 // handing work directly to a sleeping thread (it takes the work away from those who look already,
 // and destroys locality).
-#include <algorithm>
-
 #include "sched/internal/delay.h"
+#include "sched/internal/find_work.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
 
@@ -49,7 +52,6 @@ constinit Sched sched;
 
 namespace {
 
-constexpr int kStealRounds = 4;
 // Before it looks at the poller a P helps another one that has not gone on to its next goroutine
 // for so many of these looks.
 constexpr int kLooksUnchanged = 8;
@@ -58,11 +60,12 @@ constexpr int kBacklogsInARow = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
 
-// How many goroutines a P takes from the global queue: as many as each P should have, or where
-// there is no other queue just the next.
+// How many goroutines a P takes from a shared queue: as many as each P should have, or where there
+// is no other queue just the next.
 uint32_t Share() {
-  return sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal ? 1
-                                                                         : RunQueue<G>::kCapacity;
+  return sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal
+             ? 1
+             : RunQueue<G>::kCapacity / 2;
 }
 
 uint32_t NextRandom(M* m) {
@@ -93,61 +96,88 @@ G* TakeGlobal(P* p, uint32_t most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   if (size == 0) return nullptr;
   const auto procs = static_cast<uint32_t>(sched.p_count.load(std::memory_order_relaxed));
   G* taken[RunQueue<G>::kCapacity / 2];
-  const uint32_t count = sched.global_queue.PopFront(
-      taken,
-      std::min({size / procs + 1, most, RunQueue<G>::kCapacity / 2, p->run_queue.Room() + 1}));
+  const uint32_t count =
+      sched.global_queue.PopFront(taken, ShareOf(size, procs, most, p->run_queue.Room()));
   sched.global_size.store(sched.global_queue.size(), std::memory_order_relaxed);
   if (count > 1) p->run_queue.PutTail(taken + 1, count - 1);
   return taken[0];
 }
 
-G* TakeGlobalLocked(P* p, uint32_t most) {
-  if (sched.global_size.load(std::memory_order_relaxed) == 0) return nullptr;
-  LockGuard guard(sched.lock);
-  return TakeGlobal(p, most);
-}
+// How the holder of a P looks for work, for find_work.h.
+class Looker {
+ public:
+  using Task = G;
 
-// Looks through the other Ps, in an order that differs from M to M. `*again`: timers ran, so the
-// own queue may have work now.
-G* Steal(M* m, P* p, bool* again) {
-  const uint32_t count = static_cast<uint32_t>(sched.p_count.load(std::memory_order_acquire));
-  for (int round = 0; round < kStealRounds; ++round) {
-    const bool last = round == kStealRounds - 1;
-    // A random start and direction; every P once.
-    uint32_t at = NextRandom(m) % count;
-    const uint32_t stride = (m->random & 0x10000) != 0 ? 1 : count - 1;
-    for (uint32_t i = 0; i < count; ++i, at = (at + stride) % count) {
-      if (sched.stopping.load(std::memory_order_relaxed)) return nullptr;
-      P* victim = sched.ps[at].load(std::memory_order_acquire);
-      if (victim == p) continue;
-      // Timers of others last: taking their lock disturbs them.
-      if (last) {
-        const Instant earliest = victim->timers.Earliest();
-        if (!earliest.IsNever()) {
-          const Instant now = Instant::Now();
-          if (earliest <= now && victim->timers.RunDue(now) > 0) {
-            *again = true;
-            bool inherits;
-            if (G* g = p->run_queue.Take(&inherits, QueueSharing::kShared); g != nullptr) return g;
-          }
-        }
-      }
-      if (victim->status.load(std::memory_order_relaxed) == PStatus::kIdle &&
-          victim->run_queue.Empty()) {
-        continue;
-      }
-      if (G* g = p->run_queue.StealHalf(victim->run_queue); g != nullptr) return g;
-      if (last && victim->run_queue.HasNext()) {
-        if (victim->status.load(std::memory_order_relaxed) == PStatus::kRunning) {
-          timespec pause = {0, kStealNextPauseNanos};
-          nanosleep(&pause, nullptr);
-        }
-        if (G* g = RunQueue<G>::StealNext(victim->run_queue); g != nullptr) return g;
-      }
-    }
+  Looker(M* m, P* p) : m_(m), p_(p) {}
+
+  // TakeOwn() has found what runs in the rest of the time slice.
+  bool inherits_slice() const { return inherits_slice_; }
+  // Timers ran, so the own queue may have work now.
+  bool timers_ran() const { return timers_ran_; }
+
+  uint32_t Random() { return NextRandom(m_); }
+  bool MustStop() const { return sched.stopping.load(std::memory_order_relaxed); }
+
+  G* TakeOwn() { return p_->run_queue.Take(&inherits_slice_, Sharing()); }
+  G* TakeFromGlobal(uint32_t most) {
+    if (sched.global_size.load(std::memory_order_relaxed) == 0) return nullptr;
+    LockGuard guard(sched.lock);
+    return TakeGlobal(p_, most);
   }
-  return nullptr;
-}
+  G* TakeFromNode(int node, uint32_t most) {
+    G* g = internal::TakeFromNode(p_, node, most);
+    // Not all that were taken run now, and a spinner that gave up while they moved may have seen
+    // none of them. (One that spins itself wakes the next before it runs what it has found.)
+    if (g != nullptr && !m_->spinning) WakeP();
+    return g;
+  }
+
+  G* RunTimersOf(int victim) {
+    TimerHeap& timers = Victim(victim)->timers;
+    const Instant earliest = timers.Earliest();
+    if (earliest.IsNever()) return nullptr;
+    const Instant now = Instant::Now();
+    if (earliest > now || timers.RunDue(now) == 0) return nullptr;
+    timers_ran_ = true;
+    return p_->run_queue.Take(&inherits_slice_, QueueSharing::kShared);
+  }
+  bool HasNothing(int victim) {
+    const P* v = Victim(victim);
+    return v->status.load(std::memory_order_relaxed) == PStatus::kIdle && v->run_queue.Empty();
+  }
+  G* StealHalf(int victim) {
+    G* g = p_->run_queue.StealHalf(Victim(victim)->run_queue);
+    if (g != nullptr) CountSteal(victim);
+    return g;
+  }
+  G* StealNext(int victim) {
+    P* v = Victim(victim);
+    if (!v->run_queue.HasNext()) return nullptr;
+    if (v->status.load(std::memory_order_relaxed) == PStatus::kRunning) {
+      timespec pause = {0, kStealNextPauseNanos};
+      nanosleep(&pause, nullptr);
+    }
+    G* g = RunQueue<G>::StealNext(v->run_queue);
+    if (g != nullptr) CountSteal(victim);
+    return g;
+  }
+
+ private:
+  static P* Victim(int number) { return sched.ps[number].load(std::memory_order_acquire); }
+
+  void CountSteal(int victim) {
+    const auto count = [](std::atomic<uint64_t>& counter) {
+      counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    };
+    count(p_->steals);
+    if (Victim(victim)->node != p_->node) count(p_->far_steals);
+  }
+
+  M* m_;
+  P* p_;
+  bool inherits_slice_ = false;
+  bool timers_ran_ = false;
+};
 
 // A share of what waits at one other P that does not get to it; or null. A P
 // whose thread the system has put aside, or whose goroutine computes, keeps what it has taken from
@@ -185,7 +215,8 @@ G* TakeBacklog(M* m, P* p) {
 // P again and spins.
 bool LookAgain(M* m) {
   WEFT_DELAY_POINT("proc.look_again");
-  bool found = sched.global_size.load(std::memory_order_seq_cst) > 0;
+  // Before the Ps' own: what a P takes from there is in its own before it is gone from here.
+  bool found = SharedWorkWaits();
   const int count = sched.p_count.load(std::memory_order_acquire);
   for (int i = 0; i < count && !found; ++i) {
     found = !sched.ps[i].load(std::memory_order_acquire)->run_queue.Empty();
@@ -257,11 +288,14 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       const Instant now = Instant::Now();
       if (earliest <= now) p->timers.RunDue(now);
     }
-    if (p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
-      if (G* g = TakeGlobalLocked(p, 1); g != nullptr) return g;
+    const NodeMap& map = *sched.node_map.load(std::memory_order_acquire);
+    Looker looker(m, p);
+    if (G* g =
+            TakeQueued(looker, map, p->node, p->schedtick.load(std::memory_order_relaxed), Share());
+        g != nullptr) {
+      *inherits_slice = looker.inherits_slice();
+      return g;
     }
-    if (G* g = p->run_queue.Take(inherits_slice, Sharing()); g != nullptr) return g;
-    if (G* g = TakeGlobalLocked(p, Share()); g != nullptr) return g;
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
@@ -282,9 +316,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
                      sched.idle_p_count.load(std::memory_order_relaxed);
     if (m->spinning || 2 * sched.spinning.load(std::memory_order_relaxed) < busy) {
       if (!m->spinning) BecomeSpinning(m);
-      bool again = false;
-      if (G* g = Steal(m, p, &again); g != nullptr) return g;
-      if (again) continue;
+      if (G* g = Steal(looker, map, p->node, p->id, Share()); g != nullptr) return g;
+      if (looker.timers_ran()) continue;
     }
 
     sched.lock.Acquire();
@@ -319,13 +352,17 @@ G* FindRunnable(M* m, bool* inherits_slice) {
   }
 }
 
-// Puts half of the full ring and `g` on the global queue.
+// Puts half of the full ring and `g` in a queue that others share.
 void Overflow(P* p, G* g) {
-  G* half[RunQueue<G>::kCapacity / 2];
-  const uint32_t count = p->run_queue.TakeHalfIfFull(half);
+  G* items[RunQueue<G>::kCapacity / 2 + 1];
+  uint32_t count = p->run_queue.TakeHalfIfFull(items);
+  items[count++] = g;
+  if (sched.node_count.load(std::memory_order_relaxed) > 1) {
+    PutInNode(p, items, count);
+    return;
+  }
   LockGuard guard(sched.lock);
-  sched.global_queue.PushBack(half, count);
-  sched.global_queue.PushBack(g);
+  sched.global_queue.PushBack(items, count);
   sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
 }
 
@@ -344,60 +381,6 @@ void RunScheduler(M* m) {
     }
     SwitchToGoroutine(m, g, inherits_slice);
   } while (!m->ends);
-}
-
-void AcquireP(M* m, P* p) {
-  // Stores do: the M is inside the runtime, where nobody else writes m->p. Release: who finds Ps by
-  // their Ms, to stop the world, sees a new P whole.
-  m->p.store(p, std::memory_order_release);
-  m->last_p.store(p, std::memory_order_relaxed);
-  // Release: the monitor, which finds Ms by their Ps, sees a new M whole.
-  p->m.store(m, std::memory_order_release);
-  p->yield_requested.store(false, std::memory_order_relaxed);
-  p->status.store(PStatus::kRunning, std::memory_order_relaxed);
-}
-
-P* ReleaseP(M* m) {
-  P* p = m->p.load(std::memory_order_relaxed);
-  m->p.store(nullptr, std::memory_order_relaxed);
-  p->m.store(nullptr, std::memory_order_relaxed);
-  return p;
-}
-
-void PushIdleP(P* p) {
-  p->status.store(PStatus::kIdle, std::memory_order_relaxed);
-  p->next_idle = sched.idle_ps;
-  sched.idle_ps = p;
-  sched.idle_p_count.fetch_add(1, std::memory_order_seq_cst);
-}
-
-P* PopIdleP() {
-  P* p = sched.idle_ps;
-  if (p == nullptr) return nullptr;
-  sched.idle_ps = p->next_idle;
-  sched.idle_p_count.fetch_sub(1, std::memory_order_seq_cst);
-  if (sched.monitor_sleeping) {
-    sched.monitor_sleeping = false;
-    sched.monitor_waiting.store(false, std::memory_order_relaxed);
-    WakeMonitor();
-  }
-  return p;
-}
-
-P* TakeIdleP(P* wanted) {
-  LockGuard guard(sched.lock);
-  if (sched.stopping.load(std::memory_order_relaxed)) return nullptr;
-  if (wanted != nullptr && wanted->status.load(std::memory_order_relaxed) == PStatus::kIdle) {
-    // To the front of the list, if it is there.
-    for (P** link = &sched.idle_ps; *link != nullptr; link = &(*link)->next_idle) {
-      if (*link != wanted) continue;
-      *link = wanted->next_idle;
-      wanted->next_idle = sched.idle_ps;
-      sched.idle_ps = wanted;
-      break;
-    }
-  }
-  return PopIdleP();
 }
 
 void WakeP() {
@@ -422,7 +405,7 @@ void Enqueue(G* g, Place place) {
   M* m = ThisM();
   P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
   if (p == nullptr) {
-    EnqueueGlobal(g);
+    EnqueueShared(g);
     return;
   }
   const QueueSharing sharing = Sharing();
@@ -434,7 +417,7 @@ void Enqueue(G* g, Place place) {
     return;
   }
   if (sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal) [[unlikely]] {
-    EnqueueGlobal(g);
+    EnqueueShared(g);
     return;
   }
   StampNowAndThen(p->until_stamp, g);
@@ -454,8 +437,15 @@ void Enqueue(G* g, Place place) {
   WakeP();
 }
 
-void EnqueueGlobal(G* g) {
-  {
+void EnqueueShared(G* g) {
+  const M* m = ThisM();
+  P* p = m == nullptr || sched.node_count.load(std::memory_order_relaxed) == 1
+             ? nullptr
+             : m->p.load(std::memory_order_relaxed);
+  if (p != nullptr) {
+    StampNowAndThen(p->until_stamp, g);
+    PutInNode(p, &g, 1);
+  } else {
     LockGuard guard(sched.lock);
     StampNowAndThen(sched.until_stamp, g);
     sched.global_queue.PushBack(g);
@@ -497,14 +487,8 @@ void EnqueueBatch(WakeBatch& batch) {
   if (local || for_others > 0) WakeP();
 }
 
-void SetPolicy(Policy policy) {
-  sched.policy.store(policy, std::memory_order_relaxed);
-  sched.alone.store(policy == Policy::kGpm && sched.p_count.load(std::memory_order_relaxed) == 1,
-                    std::memory_order_relaxed);
-}
-
 bool WorkWaits() {
-  if (sched.global_size.load(std::memory_order_seq_cst) > 0) return true;
+  if (SharedWorkWaits()) return true;
   const int count = sched.p_count.load(std::memory_order_acquire);
   for (int i = 0; i < count; ++i) {
     if (!sched.ps[i].load(std::memory_order_acquire)->run_queue.Empty()) return true;
@@ -514,7 +498,7 @@ bool WorkWaits() {
 
 void HandOffP(P* p, M* spare, NoThread otherwise) {
   p->m.store(nullptr, std::memory_order_relaxed);
-  if (!p->run_queue.Empty() || sched.global_size.load(std::memory_order_seq_cst) > 0) {
+  if (!p->run_queue.Empty() || SharedWorkWaits()) {
     StartM(p, /*spinning=*/false, spare, otherwise);
     return;
   }

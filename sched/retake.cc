@@ -27,6 +27,7 @@
 
 #include <cstdio>
 
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/internal/thread_state.h"
 #include "sched/sysmon.h"
@@ -52,8 +53,7 @@ Instant After(Instant now, int64_t nanos) { return Instant::FromNanos(now.nanos(
 
 // Whether goroutines or timers wait for this P.
 bool WorkWaitsFor(const P* p, Instant now) {
-  return !p->run_queue.Empty() || sched.global_size.load(std::memory_order_relaxed) > 0 ||
-         p->timers.Earliest() <= now;
+  return !p->run_queue.Empty() || SharedWorkWaits() || p->timers.Earliest() <= now;
 }
 
 bool NobodyLooksForWork() {
@@ -109,7 +109,7 @@ void SayThatThreadsAreShort() {
 }
 
 bool TakeBack(M* m, P* p, Revoked why) {
-  M* spare = ObtainM();
+  M* spare = ObtainM(p->affinity.load(std::memory_order_relaxed));
   if (spare == nullptr) {
     SayThatThreadsAreShort();
     return false;

@@ -16,6 +16,7 @@
 #include "sched/goroutine.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
+#include "sched/topology.h"
 
 namespace weft {
 namespace {
@@ -68,6 +69,11 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("weft: max_threads is ", options.max_threads,
                                                    ", and must be at least ", kFewestThreads,
                                                    ", or 0"));
+  }
+  if (!options.topology.empty()) {
+    if (const absl::Status status = ParseTopology(options.topology).status(); !status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("weft: ", status.message()));
+    }
   }
   if (!internal::StartWith(options)) {
     return absl::FailedPreconditionError("weft: the runtime runs already");

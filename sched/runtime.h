@@ -28,19 +28,11 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "sched/policy.h"
 
 namespace weft {
-
-// Where goroutines that could run wait for it.
-enum class Policy {
-  // Each P has a queue of its own, and who runs out of work steals: Go's design (D. Vyukov). One
-  // that is made ready runs next on the P of who woke it.
-  kGpm,
-  // In one queue for all Ps, first in, first out, with one lock: for comparison, and for who wants
-  // that order.
-  kGlobal,
-};
 
 struct RuntimeOptions {
   // As SetMaxProcs(): 1 to 1,024; 0: what WEFTMAXPROCS or the system says, or, when it is started
@@ -48,8 +40,13 @@ struct RuntimeOptions {
   int max_procs = 0;
   // As SetMaxThreads(): at least 3; 0: 10,000, or what it was.
   int max_threads = 0;
-  // Nothing: what WEFTDEBUG=sched=gpm or sched=global says, or it was; kGpm at first.
+  // Nothing: what WEFTDEBUG=sched=gpm, global or numa says, or it was; kGpm at first.
   std::optional<Policy> policy = {};
+  // For kNuma: the machine to be taken for this one, as topology.h has it. Empty: what
+  // WEFTTOPOLOGY says, which has the same form, or it was, or else what the system says.
+  // Processors that there are not, or that the process may not use, may be given: threads of
+  // nodes that have no other ones run anywhere.
+  absl::string_view topology = {};
 };
 
 class Runtime {

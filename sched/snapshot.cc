@@ -1,6 +1,7 @@
 #include "sched/snapshot.h"
 
 #include "sched/goroutine.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 
 namespace weft {
@@ -36,7 +37,8 @@ SchedSnapshot GetSchedSnapshot() {
   snapshot.locked_threads = sched.locked_idle_m_count.load(std::memory_order_relaxed);
   snapshot.outlaws = sched.outlaws.load(std::memory_order_relaxed);
   snapshot.leases = Counts(sched.leases);
-  snapshot.global_queue_size = sched.global_queue.size();
+  snapshot.global_queue_size = sched.global_queue.size() + internal::NodeQueueSizes();
+  snapshot.nodes = sched.node_count.load(std::memory_order_relaxed);
   snapshot.need_spinning = sched.need_spinning.load(std::memory_order_relaxed);
   snapshot.monitor_waiting = sched.monitor_waiting.load(std::memory_order_relaxed);
   snapshot.goroutines = NumGoroutine();
@@ -53,10 +55,13 @@ SchedSnapshot GetSchedSnapshot() {
     proc.schedtick = p->schedtick.load(std::memory_order_relaxed);
     proc.syscalltick = p->syscalltick.load(std::memory_order_relaxed);
     proc.m = m == nullptr ? -1 : m->id;
+    proc.node = p->node;
     proc.run_queue_size = static_cast<int>(p->run_queue.Size());
     proc.free_goroutines = p->free_g_count.load(std::memory_order_relaxed);
     proc.timers = p->timers.size();
     snapshot.procs.push_back(proc);
+    snapshot.steals += p->steals.load(std::memory_order_relaxed);
+    snapshot.far_steals += p->far_steals.load(std::memory_order_relaxed);
   }
   return snapshot;
 }

@@ -16,6 +16,7 @@ struct ProcSnapshot {
   uint32_t schedtick = 0;
   uint32_t syscalltick = 0;
   int64_t m = -1;  // the M that holds it
+  int node = 0;    // that it belongs to
   int run_queue_size = 0;
   int free_goroutines = 0;
   int timers = 0;
@@ -38,12 +39,15 @@ struct LeaseCounts {
 struct SchedSnapshot {
   int max_procs = 0;
   int idle_procs = 0;
-  int threads = 0;           // Ms and the monitor
-  int spinning_threads = 0;  // Ms that look for work
-  int idle_threads = 0;      // Ms asleep, without the one that waits in the poller
-  int locked_threads = 0;    // Ms asleep until the one goroutine that is locked to them can run
-  int outlaws = 0;           // goroutines that run without a P, as theirs was taken
-  int global_queue_size = 0;
+  int threads = 0;            // Ms and the monitor
+  int spinning_threads = 0;   // Ms that look for work
+  int idle_threads = 0;       // Ms asleep, without the one that waits in the poller
+  int locked_threads = 0;     // Ms asleep until the one goroutine that is locked to them can run
+  int outlaws = 0;            // goroutines that run without a P, as theirs was taken
+  int global_queue_size = 0;  // nodes' queues included
+  int nodes = 1;              // that have Ps; more than one under the policy `numa` only
+  uint64_t steals = 0;      // how often one of these Ps has taken goroutines from another's queue,
+  uint64_t far_steals = 0;  // and of these, how often in another node
   bool need_spinning = false;
   bool monitor_waiting = false;
   int64_t goroutines = 0;

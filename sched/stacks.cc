@@ -150,7 +150,7 @@ bool CannotRun(P*, G* g, stack::Residence::Entry entry) {
   if (entry == stack::Residence::Entry::kNoSlot) {
     if (g->stack.home == nullptr) NoStack();
     // Slots get free as others park and end.
-    EnqueueGlobal(g);
+    EnqueueShared(g);
   }
   return false;
 }

@@ -17,6 +17,7 @@
 #include "sched/goroutine.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/futex.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/procs.h"
 #include "stack/traceback.h"
@@ -46,13 +47,22 @@ std::mutex start_mutex;
 bool initialized = false;  // under the mutex
 
 bool ApplySched(absl::string_view value) {
-  if (value != "gpm" && value != "global") return false;
-  SetPolicy(value == "global" ? Policy::kGlobal : Policy::kGpm);
+  if (value == "gpm") {
+    SetPolicy(Policy::kGpm);
+  } else if (value == "global") {
+    SetPolicy(Policy::kGlobal);
+  } else if (value == "numa") {
+    SetPolicy(Policy::kNuma);
+  } else {
+    return false;
+  }
   return true;
 }
 
 constexpr DebugSetting kSched = {
-    "sched", "gpm (the default: a queue for each P) or global (one for all)", ApplySched};
+    "sched",
+    "gpm (the default: a queue for each P), global (one for all) or numa (gpm that keeps to nodes)",
+    ApplySched};
 
 [[maybe_unused]] const bool registered = [] {
   RegisterDebugSetting(&kSched);
@@ -84,8 +94,10 @@ void Initialize() {
 void Start(const RuntimeOptions& options) {
   pthread_sigmask(SIG_SETMASK, nullptr, &sched.signal_mask);
   const bool first = !initialized;
+  SetTopology(options.topology.empty() ? std::nullopt
+                                       : std::optional(*ParseTopology(options.topology)));
   if (first) Initialize();
-  if (options.policy.has_value()) SetPolicy(*options.policy);
+  SetPolicy(options.policy.value_or(sched.policy.load(std::memory_order_relaxed)));
   if (options.max_procs > 0) {
     ResizeProcs(options.max_procs);
     sched.procs_are_the_systems.store(false, std::memory_order_relaxed);

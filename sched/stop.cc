@@ -11,6 +11,7 @@
 
 #include "sched/goroutine.h"
 #include "sched/internal/futex.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/procs.h"
 
@@ -54,7 +55,7 @@ void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
       self->p.load(std::memory_order_relaxed)->status.store(PStatus::kStopped);
       ++count;
     }
-    while (P* p = PopIdleP()) {
+    while (P* p = PopIdleP(/*near=*/0)) {
       p->status.store(PStatus::kStopped, std::memory_order_relaxed);
       ++count;
     }
@@ -139,7 +140,7 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         with_work = p;
       }
     }
-    waiting = sched.global_queue.size();
+    waiting = sched.global_queue.size() + NodeQueueSizes();
   }
   while (P* p = with_work) {
     with_work = p->next_idle;

@@ -100,6 +100,29 @@ def sched_tests():
     )
 
     weft_cc_test(
+        name = "find_work_test",
+        size = "small",
+        srcs = ["find_work_test.cc"],
+        deps = [
+            ":policy",
+            ":topology",
+            "@com_google_absl//absl/strings",
+            "@com_google_absl//absl/types:span",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
+        name = "simulator_test",
+        size = "medium",
+        srcs = ["simulator_test.cc"],
+        deps = [
+            ":simulator",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
         name = "block_queue_test",
         size = "small",
         srcs = ["block_queue_test.cc"],
@@ -383,6 +406,42 @@ def sched_tests():
             "//sched/sync:wait_group",
             "//tests:rounds",
             "@com_google_absl//absl/status",
+            "@com_google_absl//absl/strings",
+            "@com_google_absl//absl/time",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_binary(
+        name = "numa_program",
+        testonly = True,
+        srcs = ["numa_program.cc"],
+        deps = [
+            ":goroutine",
+            ":snapshot",
+        ],
+    )
+
+    weft_cc_test(
+        name = "numa_test",
+        size = "medium",
+        srcs = ["numa_test.cc"],
+        data = [
+            ":numa_program",
+            ":threads_program",
+        ],
+        deps = [
+            ":goroutine",
+            ":runtime",
+            ":snapshot",
+            ":testing",
+            ":topology",
+            ":waiter",
+            "//sched/sync:wait_group",
+            "//tests:rounds",
+            "//tests:subprocess",
+            "@com_google_absl//absl/status",
+            "@com_google_absl//absl/strings",
             "@com_google_absl//absl/time",
             "@com_google_googletest//:gtest_main",
         ],

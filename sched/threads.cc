@@ -29,6 +29,7 @@
 #include "sched/internal/delay.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/futex.h"
+#include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/internal/signal_mask.h"
 #include "stack/morestack.h"
@@ -79,17 +80,29 @@ void UnlinkIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   sched.idle_m_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
-M* PopIdleM() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+// The latest, or, of so many latest, the first that runs on these processors already: to change
+// them takes longer than to look.
+constexpr int kLooksForAffinity = 16;
+
+M* PopIdleM(int16_t affinity) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   M* m = sched.idle_ms;
-  if (m != nullptr) UnlinkIdleM(m);
+  if (m == nullptr) return nullptr;
+  M* better = m;
+  for (int i = 0; i < kLooksForAffinity && better != nullptr; ++i, better = better->next_idle) {
+    if (better->affinity == affinity) {
+      m = better;
+      break;
+    }
+  }
+  UnlinkIdleM(m);
   return m;
 }
 
 // The same, or an M for a thread that is still to be made, counted already. Null: there are as many
 // threads as there may be.
-M* PopIdleOrFreeM(bool* needs_thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
+M* PopIdleOrFreeM(int16_t affinity, bool* needs_thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   *needs_thread = false;
-  if (M* m = PopIdleM(); m != nullptr) return m;
+  if (M* m = PopIdleM(affinity); m != nullptr) return m;
   // And the monitor's.
   if (sched.m_count.load(std::memory_order_relaxed) + 1 >=
       sched.max_threads.load(std::memory_order_relaxed)) {
@@ -196,6 +209,7 @@ M* NewM() {
 void EnterM(M* m) {
   m->tid.store(static_cast<int32_t>(syscall(SYS_gettid)), std::memory_order_relaxed);
   m->context = stack::Context();
+  m->affinity = InitialAffinity();
   m->exceptions = ThisThreadsExceptions();
   stack::HoldFpControl(m->context);
   stack::SetThreadContext(&m->context);
@@ -262,12 +276,12 @@ void GivePTo(M* m, P* p) {
   WakeOn(m->wake);
 }
 
-M* ObtainM() {
+M* ObtainM(int16_t affinity) {
   M* m;
   bool needs_thread;
   {
     LockGuard guard(sched.lock);
-    m = PopIdleOrFreeM(&needs_thread);
+    m = PopIdleOrFreeM(affinity, &needs_thread);
   }
   if (m == nullptr || (needs_thread && !MakeThread(m))) return nullptr;
   return m;
@@ -285,7 +299,7 @@ void EndMs() {
     {
       LockGuard guard(sched.lock);
       sched.ending_ms = true;
-      m = PopIdleM();
+      m = PopIdleM(kEveryCpu);
       all_left = sched.m_count.load(std::memory_order_relaxed) == 0 && sched.leaving_ms == 0;
     }
     if (all_left) break;
@@ -319,13 +333,14 @@ void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {
   {
     LockGuard guard(sched.lock);
     if (p == nullptr) {
-      p = sched.stopping.load(std::memory_order_relaxed) ? nullptr : PopIdleP();
+      p = sched.stopping.load(std::memory_order_relaxed) ? nullptr : PopIdleP(NearNode());
       if (p == nullptr) {
         if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
         return;
       }
     }
-    if (m == nullptr) m = PopIdleOrFreeM(&needs_thread);
+    if (m == nullptr)
+      m = PopIdleOrFreeM(p->affinity.load(std::memory_order_relaxed), &needs_thread);
   }
   if (m != nullptr && (!needs_thread || MakeThread(m))) {
     m->spinning = spinning;

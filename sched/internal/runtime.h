@@ -22,10 +22,12 @@
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
 #include "sched/internal/block_queue.h"
+#include "sched/internal/find_work.h"
 #include "sched/internal/g.h"
 #include "sched/internal/handoff.h"
 #include "sched/internal/histogram.h"
 #include "sched/internal/lock.h"
+#include "sched/internal/node_map.h"
 #include "sched/internal/run_queue.h"
 #include "sched/internal/thread.h"
 #include "sched/internal/timer_heap.h"
@@ -51,6 +53,9 @@ enum class Revoked : uint8_t {
   kSlice,     // computes
   kStop,      // the world was stopped
 };
+
+// On which processors a thread may run: those of the topology's node with this index, or
+inline constexpr int16_t kEveryCpu = -1;  // all of the process's, and see numa.h
 
 enum class PStatus : uint32_t { kIdle = 0, kRunning = 1, kSyscall = 2, kStopped = 3, kDead = 4 };
 
@@ -85,6 +90,7 @@ struct M : Thread {
   M* previous_idle = nullptr;
   bool is_idle = false;
   M* next_all = nullptr;
+  int16_t affinity = kEveryCpu;  // its thread's, see numa.cc
   uint32_t random = 0;
   pthread_t thread = {};  // if it was ended by EndMs()
   std::optional<stack::ThreadSignalStack> signal_stack;
@@ -152,6 +158,12 @@ struct alignas(64) P {
   P* watched = nullptr;                       // whether it gets to its backlog, see TakeBacklog()
   uint32_t watched_switches = 0;
   int looks_unchanged = 0;
+  // Where it belongs, by the map. Written with sched.lock while no P is in use; for its holder, or
+  // with the lock.
+  int node = 0;
+  std::atomic<int16_t> affinity{kEveryCpu};  // of who holds it
+  std::atomic<uint64_t> steals{0};           // of others' queues
+  std::atomic<uint64_t> far_steals{0};       // and of these, in other nodes
   TimerHeap timers;
   stack::SlotCache slots;
   GMover stacks;  // where stack::kMayMove
@@ -173,10 +185,6 @@ inline constexpr int kMaxProcsLimit = 1024;
 // Main's goroutine, whoever called Go() before Main().
 inline constexpr uint64_t kMainId = 1;
 
-// Every 61st goroutine a P looks at the global queue first, or two goroutines that keep waking each
-// other would starve it.
-inline constexpr uint32_t kGlobalQueueTicks = 61;
-
 // What has become of leases, see LeaseCounts in snapshot.h.
 struct LeaseCounters {
   std::atomic<uint64_t> taken[5] = {};  // by Revoked
@@ -186,13 +194,20 @@ struct LeaseCounters {
   std::atomic<uint64_t> barriers{0};
 };
 
+// What the Ps of a node share; see numa.cc.
+struct alignas(64) Node {
+  Lock lock;
+  BlockQueue<G> queue ABSL_GUARDED_BY(lock);
+  std::atomic<int> size{0};
+  P* idle_ps = nullptr;  // under sched.lock
+};
+
 struct Sched {
   Lock lock;
 
   // --- under the lock; the counters may be read without it ---
   BlockQueue<G> global_queue ABSL_GUARDED_BY(lock);
   std::atomic<int> global_size{0};
-  P* idle_ps ABSL_GUARDED_BY(lock) = nullptr;
   std::atomic<int> idle_p_count{0};
   M* idle_ms ABSL_GUARDED_BY(lock) = nullptr;
   std::atomic<int> idle_m_count{0};
@@ -221,6 +236,10 @@ struct Sched {
   // no P is in use.
   std::atomic<bool> alone{false};
   std::atomic<Policy> policy{Policy::kGpm};
+  // Replaced with them, under the lock too. For who holds a P, or the lock.
+  std::atomic<const NodeMap*> node_map{nullptr};
+  std::atomic<int> node_count{1};  // the map's
+  Node nodes[kMaxProcsLimit];
   // Whether it follows what the system gives the process.
   std::atomic<bool> procs_are_the_systems{false};
   std::atomic<P*> ps[kMaxProcsLimit] = {};
@@ -294,7 +313,8 @@ void RunScheduler(M* m);
 // without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread.
 enum class Place { kNext, kTail };
 void Enqueue(G* g, Place place);
-void EnqueueGlobal(G* g);
+// Where all Ps of the node find it, or, without a P, all.
+void EnqueueShared(G* g);
 // Queues goroutines that a poller has made ready.
 void EnqueueBatch(WakeBatch& batch);
 // Starts an M for an idle P if nobody is looking for work.
@@ -304,32 +324,32 @@ void WakeP();
 // those that there are, or, if they may never come, the program ends.
 enum class NoThread { kWaits, kFatal };
 void HandOffP(P* p, M* spare = nullptr, NoThread otherwise = NoThread::kWaits);
-// Takes an idle P, `wanted` if that is idle, or null.
-P* TakeIdleP(P* wanted = nullptr);
-void AcquireP(M* m, P* p);
-P* ReleaseP(M* m);
-void PushIdleP(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
-P* PopIdleP() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 // Tells whoever waits in the poller that something is due at `when`.
 void WakePollerFor(Instant when);
 // When the first timer of any P is due.
 Instant EarliestTimer();
 // Whether goroutines wait in any queue.
 bool WorkWaits();
-// World stopped, or not started yet.
-void SetPolicy(Policy policy);
 
 // Whether other Ms may steal: with one P nobody can. For the holder of a P.
 inline QueueSharing Sharing() {
   return sched.alone.load(std::memory_order_relaxed) ? QueueSharing::kAlone : QueueSharing::kShared;
 }
 
+// --- idle_procs.cc: who has which P ---
+// Takes an idle P, `wanted` if that is idle, else the one nearest to the caller; or null.
+P* TakeIdleP(P* wanted = nullptr);
+void AcquireP(M* m, P* p);
+P* ReleaseP(M* m);
+void PushIdleP(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+P* PopIdleP(int near) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
+
 // --- threads.cc: the threads of the Ms ---
 // Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
 void StartM(P* p, bool spinning, M* spare = nullptr, NoThread otherwise = NoThread::kWaits);
-// An M that sleeps and that nobody else will wake, for StartM() or ReturnM(); null: no thread can
-// be had.
-M* ObtainM();
+// An M that sleeps and that nobody else will wake, for StartM() or ReturnM(), if need be one that
+// runs on these processors; null: no thread can be had.
+M* ObtainM(int16_t affinity);
 void ReturnM(M* m);
 // Gives `p` to an M that sleeps outside the idle list, or is about to.
 void GivePTo(M* m, P* p);
