@@ -283,8 +283,8 @@ TEST(DialRaceTest, NE32_ASuccessfulDialIsConnected) {
         for (absl::StatusOr<Conn> c = listener.Accept(); c.ok(); c = listener.Accept()) {
         }
       });
-      TaskGroup dials(kind);
       std::atomic<int> left{Rounds(300, 30)};
+      TaskGroup dials(kind);
       for (int i = 0; i < 8; ++i) {
         dials.Go([&] {
           while (left.fetch_sub(1) > 0) {

@@ -309,8 +309,8 @@ TEST(PacketConnTest, SendersToAFullUnixQueueGoOnWhenThereIsRoom) {
     for (; status.ok(); status = other.WriteTo("other", server.local_address())) ++queued;
     ExpectTimeout(status);
     ASSERT_GT(queued, 0);
-    TaskGroup group(kind);
     std::atomic<bool> sent{false};
+    TaskGroup group(kind);
     group.Go([&] {
       EXPECT_TRUE(sender.WriteTo("mine", server.local_address()).ok());
       sent.store(true);

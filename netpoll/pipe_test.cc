@@ -163,7 +163,7 @@ TEST(PipeTest, CloseEndsEveryCallThatWaits) {
 TEST(PipeTest, NE01_02_Timeouts) {
   ForEachSetting([](TaskKind kind) {
     const PipePair pipe = Pipe();
-    char buffer[4];
+    char buffer[4], all[9];
     TaskGroup group(kind);
     group.Go([&] {
       size_t written = 0;
@@ -172,7 +172,6 @@ TEST(PipeTest, NE01_02_Timeouts) {
     ASSERT_TRUE(pipe.a.SetReadDeadline(In(-absl::Seconds(5))).ok());
     for (int i = 0; i < 2; ++i) ExpectTimeout(pipe.a.Read(absl::MakeSpan(buffer)).status());
     ASSERT_TRUE(pipe.a.SetDeadline(absl::InfiniteFuture()).ok());
-    char all[9];
     EXPECT_TRUE(pipe.a.ReadFull(absl::MakeSpan(all)).ok());
     group.Wait();
 
@@ -205,8 +204,8 @@ TEST(PipeTest, NE01_02_Timeouts) {
 TEST(PipeTest, DeadlinesMoveUnderCallsThatWait) {
   ForEachSetting([](TaskKind kind) {
     const PipePair pipe = Pipe();
-    TaskGroup group(kind);
     std::atomic<bool> returned{false};
+    TaskGroup group(kind);
     ASSERT_TRUE(pipe.a.SetReadDeadline(In(absl::Hours(1))).ok());
     group.Go([&] {
       char buffer[1];
@@ -225,6 +224,7 @@ TEST(PipeTest, NE11_ReadWriteDeadlineRace) {
   ForEachSetting([](TaskKind kind) {
     const int rounds = Rounds(500, 20);
     const PipePair pipe = Pipe();
+    std::atomic<size_t> written{0}, read{0};
     TaskGroup group(kind);
     group.Go([&] {
       for (int i = 0; i < rounds; ++i) {
@@ -234,7 +234,6 @@ TEST(PipeTest, NE11_ReadWriteDeadlineRace) {
         Sleep(absl::Microseconds(2));
       }
     });
-    std::atomic<size_t> written{0}, read{0};
     group.Go([&] {
       for (int i = 0; i < rounds; ++i) {
         size_t n = 0;
