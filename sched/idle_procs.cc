@@ -69,4 +69,11 @@ P* TakeIdleP(P* wanted) {
   return PopIdleP(wanted->node);
 }
 
+P* TakeIdlePToSpin() {
+  LockGuard guard(sched.lock);
+  P* p = sched.stopping.load(std::memory_order_relaxed) ? nullptr : PopIdleP(NearNode());
+  if (p == nullptr) sched.need_spinning.store(true, std::memory_order_seq_cst);
+  return p;
+}
+
 }  // namespace weft::internal

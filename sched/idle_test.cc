@@ -1,8 +1,11 @@
 // Threads that go idle while work arrives: none is left lying. Whoever waits here polls an atomic
 // and calls nothing of the runtime, as any call could wake the one that has been forgotten.
+#include <sys/prctl.h>
+
 #include <atomic>
 #include <chrono>
 #include <random>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -262,6 +265,88 @@ TEST(IdleTest, NothingIsForgottenWhenPsChange) {
     internal::SetDelayHook(nullptr);
   }
   SetMaxProcs(2);
+}
+
+// The threads of the next test, where it holds them up.
+struct MovingWork {
+  std::atomic<bool> armed{false};
+  std::atomic<bool> gives_up{false};  // a thread that looked for work, still counted as looking
+  std::atomic<bool> may_give_up{false};
+  std::atomic<bool> moves{false};  // another takes goroutines from the global queue
+  std::atomic<bool> gave_up{false};
+  std::atomic<bool> over{false};
+} moving;
+
+bool IsMonitor() {
+  char name[16] = "";
+  prctl(PR_GET_NAME, name);
+  return std::string_view(name) == "weft-sysmon";
+}
+
+void HoldUpMovingWork(const char* point) {
+  if (!moving.armed.load()) return;
+  const std::string_view at = point;
+  const auto await = [](auto done) {
+    const Instant limit = Instant::Now() + absl::Seconds(20);
+    while (!done() && Instant::Now() < limit) std::this_thread::yield();
+  };
+  if (at == "proc.stop_spinning" && !moving.gives_up.exchange(true)) {
+    await([] { return moving.may_give_up.load(); });
+  } else if (at == "proc.take_global" && moving.gives_up.load() && !moving.moves.exchange(true)) {
+    moving.may_give_up.store(true);
+    // Either it sleeps, or it has seen the work and waits for the scheduler's lock.
+    const Instant limit = Instant::Now() + absl::Milliseconds(100);
+    await([limit] { return moving.gave_up.load() || Instant::Now() > limit; });
+  } else if (at == "proc.poll_until" && moving.may_give_up.load()) {
+    moving.gave_up.store(true);
+  } else if (at == "proc.earliest_timer" && IsMonitor()) {
+    // It would see to it in the end.
+    await([] { return moving.over.load(); });
+  }
+}
+
+// One thread takes two goroutines from the global queue, and runs the first, while the last one
+// that looks for work gives up.
+TEST(IdleTest, WorkOnItsWayBetweenQueuesIsSeen) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "no delay points";
+#endif
+  for (std::atomic<bool>* flag :
+       {&moving.gives_up, &moving.may_give_up, &moving.moves, &moving.gave_up, &moving.over}) {
+    flag->store(false);
+  }
+  SetMaxProcs(2);
+  std::atomic<bool> started{false};
+  std::atomic<bool> may_end{false};
+  std::atomic<bool> second{false};
+  std::atomic<int> ended{0};
+  Go([&] {
+    started.store(true);
+    while (!may_end.load()) {
+    }
+    ended.fetch_add(1);
+  });
+  ASSERT_TRUE(Comes([&] { return started.load(); }));
+  internal::SetDelayHook(HoldUpMovingWork);
+  moving.armed.store(true);
+  Go([&] { ended.fetch_add(1); });
+  ASSERT_TRUE(Comes([] { return moving.gives_up.load(); }));
+  Go([&] {
+    while (!second.load()) {
+    }
+    ended.fetch_add(1);
+  });
+  Go([&] {
+    second.store(true);
+    ended.fetch_add(1);
+  });
+  may_end.store(true);
+  EXPECT_TRUE(Comes([&] { return second.load(); })) << moving.moves.load();
+  moving.may_give_up.store(true);
+  moving.over.store(true);
+  moving.armed.store(false);
+  ASSERT_TRUE(Comes([&] { return ended.load() == 4; }));
+  internal::SetDelayHook(nullptr);
 }
 
 }  // namespace

@@ -24,6 +24,12 @@
 //   second look covers the global queue too, since a plain thread may have pushed there between the
 //   giver-up's 1 and 2, when it still counted as spinning.
 //
+// - Where work is found or made and no P is idle, Sched::need_spinning says so to the next M that
+//   puts a P on the idle list. One that spins looks again anyway. One that does not, as enough
+//   others did, reads need_spinning once its P is there, and then takes a P and spins. Whoever says
+//   it looks for an idle P afterwards, or has found none under sched.lock: one of the two sees the
+//   other.
+//
 // - One idle M waits in the poller, with the earliest timer as its deadline; the others on futexes.
 //   It is chosen by Sched::last_poll (0 while somebody waits there). A timer that becomes the
 //   earliest ends that wait: poll_until is published, then the timers are looked at again, then
@@ -79,8 +85,9 @@ uint32_t NextRandom(M* m) {
 
 void BecomeSpinning(M* m) {
   m->spinning = true;
-  sched.spinning.fetch_add(1, std::memory_order_seq_cst);
+  // In this order: whoever has found that it was said already may rely on what this M looks at now.
   sched.need_spinning.store(false, std::memory_order_relaxed);
+  sched.spinning.fetch_add(1, std::memory_order_seq_cst);
 }
 
 // A spinner has found work: another one takes over looking.
@@ -98,8 +105,11 @@ G* TakeGlobal(P* p, uint32_t most) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   G* taken[RunQueue<G>::kCapacity / 2];
   const uint32_t count =
       sched.global_queue.PopFront(taken, ShareOf(size, procs, most, p->run_queue.Room()));
-  sched.global_size.store(sched.global_queue.size(), std::memory_order_relaxed);
   if (count > 1) p->run_queue.PutTail(taken + 1, count - 1);
+  WEFT_DELAY_POINT("proc.take_global");
+  // Last, and release: who sees no work here in its second look, finds in the P's queue what has
+  // moved there.
+  sched.global_size.store(sched.global_queue.size(), std::memory_order_release);
   return taken[0];
 }
 
@@ -211,6 +221,15 @@ G* TakeBacklog(M* m, P* p) {
   return g;
 }
 
+// For an M that has no P and knows of work. True: it has a P again and spins.
+bool SpinAgain(M* m) {
+  P* p = TakeIdlePToSpin();
+  if (p == nullptr) return false;
+  AcquireP(m, p);
+  BecomeSpinning(m);
+  return true;
+}
+
 // The second look of an M that has given up its P and no longer counts as spinning. True: it has a
 // P again and spins.
 bool LookAgain(M* m) {
@@ -221,13 +240,7 @@ bool LookAgain(M* m) {
   for (int i = 0; i < count && !found; ++i) {
     found = !sched.ps[i].load(std::memory_order_acquire)->run_queue.Empty();
   }
-  if (!found) return false;
-  // No idle P: whoever took it is awake and will look.
-  P* p = TakeIdleP();
-  if (p == nullptr) return false;
-  AcquireP(m, p);
-  BecomeSpinning(m);
-  return true;
+  return found && SpinAgain(m);
 }
 
 // The M that has no P waits for events. Returns a goroutine to run, or null with or without a P.
@@ -329,12 +342,6 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       sched.lock.Release();
       return g;
     }
-    if (!m->spinning && sched.need_spinning.load(std::memory_order_relaxed)) {
-      // Somebody wanted to wake an M when no P was idle.
-      sched.lock.Release();
-      BecomeSpinning(m);
-      continue;
-    }
     ReleaseP(m);
     PushIdleP(p);
     sched.lock.Release();
@@ -344,6 +351,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       WEFT_DELAY_POINT("proc.stop_spinning");
       sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
       if (LookAgain(m)) continue;
+    } else if (sched.need_spinning.load(std::memory_order_seq_cst) && SpinAgain(m)) {
+      continue;
     }
     if (sched.last_poll.exchange(0, std::memory_order_seq_cst) != 0) {
       if (G* g = WaitInPoller(m); g != nullptr) return g;
@@ -386,11 +395,13 @@ void RunScheduler(M* m) {
 void WakeP() {
   // Pairs with the idle protocol: the work was published by a locked instruction before.
   if (sched.idle_p_count.load(std::memory_order_seq_cst) == 0) {
-    if (sched.spinning.load(std::memory_order_relaxed) == 0 &&
-        !sched.need_spinning.load(std::memory_order_relaxed)) {
-      sched.need_spinning.store(true, std::memory_order_relaxed);
+    if (sched.spinning.load(std::memory_order_relaxed) != 0 ||
+        sched.need_spinning.load(std::memory_order_relaxed)) {
+      return;
     }
-    return;
+    sched.need_spinning.exchange(true, std::memory_order_seq_cst);
+    WEFT_DELAY_POINT("proc.need_spinning");
+    if (sched.idle_p_count.load(std::memory_order_seq_cst) == 0) return;
   }
   int none = 0;
   if (sched.spinning.load(std::memory_order_seq_cst) != 0 ||
@@ -525,9 +536,10 @@ void HandOffP(P* p, M* spare, NoThread otherwise) {
   }
   if (p != nullptr) {
     StartM(p, /*spinning=*/false, spare, otherwise);
-  } else if (spare != nullptr) {
-    ReturnM(spare);
+    return;
   }
+  if (spare != nullptr) ReturnM(spare);
+  if (sched.need_spinning.load(std::memory_order_seq_cst)) WakeP();
 }
 
 Instant EarliestTimer() {

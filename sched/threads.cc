@@ -111,8 +111,12 @@ M* PopIdleOrFreeM(int16_t affinity, bool* needs_thread) ABSL_EXCLUSIVE_LOCKS_REQ
   sched.m_count.fetch_add(1, std::memory_order_relaxed);
   *needs_thread = true;
   M* m = sched.free_ms;
-  if (m == nullptr) return NewM();
-  sched.free_ms = m->next_idle;
+  if (m == nullptr) {
+    m = NewM();
+  } else {
+    sched.free_ms = m->next_idle;
+  }
+  m->affinity = InitialAffinity();
   return m;
 }
 
@@ -209,7 +213,6 @@ M* NewM() {
 void EnterM(M* m) {
   m->tid.store(static_cast<int32_t>(syscall(SYS_gettid)), std::memory_order_relaxed);
   m->context = stack::Context();
-  m->affinity = InitialAffinity();
   m->exceptions = ThisThreadsExceptions();
   stack::HoldFpControl(m->context);
   stack::SetThreadContext(&m->context);
@@ -335,7 +338,12 @@ void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {
     if (p == nullptr) {
       p = sched.stopping.load(std::memory_order_relaxed) ? nullptr : PopIdleP(NearNode());
       if (p == nullptr) {
-        if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+        if (spinning) {
+          // Others may have relied on the one that was to spin. Whoever puts a P on the idle list
+          // next takes its place.
+          sched.need_spinning.store(true, std::memory_order_seq_cst);
+          sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+        }
         return;
       }
     }

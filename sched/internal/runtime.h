@@ -230,7 +230,7 @@ struct Sched {
   uint32_t until_stamp ABSL_GUARDED_BY(lock) = kStampEvery;
 
   std::atomic<int> spinning{0};
-  std::atomic<bool> need_spinning{false};
+  std::atomic<bool> need_spinning{false};  // see proc.cc
   std::atomic<int> p_count{0};
   // One P, with a queue of its own. Changed with the number of Ps or the policy, as these are while
   // no P is in use.
@@ -339,6 +339,8 @@ inline QueueSharing Sharing() {
 // --- idle_procs.cc: who has which P ---
 // Takes an idle P, `wanted` if that is idle, else the one nearest to the caller; or null.
 P* TakeIdleP(P* wanted = nullptr);
+// The same for one who knows of work. Null: whoever has a P to spare next will look for it.
+P* TakeIdlePToSpin();
 void AcquireP(M* m, P* p);
 P* ReleaseP(M* m);
 void PushIdleP(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
