@@ -285,7 +285,8 @@ absl::StatusOr<Listener> Listen(absl::string_view network, absl::string_view add
 // Errors: IsTimeout(); InvalidArgument, NotFound as in Listen(); the system's (ECONNREFUSED, ...;
 // of a Unix socket whose queue is full EAGAIN, at once). Parks while connecting. A name lookup
 // blocks a thread in a BlockingSection, another goroutine's where there is a time limit: then it
-// may go on for a while after the call. Numeric addresses need none.
+// may go on for a while after the call. Numeric addresses need none, and
+// resolver.h has lookups that block no thread.
 absl::StatusOr<Conn> Dial(absl::string_view network, absl::string_view address,
                           const DialOptions& options = {});
 

@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -22,17 +23,7 @@
 namespace weft::internal {
 namespace {
 
-int Family(IpVersions versions) {
-  switch (versions) {
-    case IpVersions::kAny:
-      return AF_UNSPEC;
-    case IpVersions::k4:
-      return AF_INET;
-    case IpVersions::k6:
-      return AF_INET6;
-  }
-  __builtin_unreachable();
-}
+std::atomic<LookupFunction> lookup_function{nullptr};
 
 absl::string_view EmptyHostAddress(IpVersions versions, EmptyHost empty_host) {
   if (empty_host == EmptyHost::kAllInterfaces) {
@@ -41,35 +32,34 @@ absl::string_view EmptyHostAddress(IpVersions versions, EmptyHost empty_host) {
   return versions == IpVersions::k6 ? "::1" : "127.0.0.1";
 }
 
-absl::Status LookupError(Transport transport, int error, absl::string_view host,
-                         absl::string_view port) {
+absl::Status LookupError(const Query& query, int error) {
   switch (error) {
     case EAI_SERVICE:
-      return absl::NotFoundError(absl::StrCat("lookup ", NetworkName(transport, IpVersions::kAny),
-                                              "/", port, ": unknown port"));
+      return UnknownPort(query);
     case EAI_NONAME:
     case EAI_NODATA:
     case EAI_ADDRFAMILY:
-      return absl::NotFoundError(absl::StrCat("lookup ", host, ": no such host"));
+      return NoSuchHost(query);
     case EAI_MEMORY:
-      return absl::ResourceExhaustedError(absl::StrCat("lookup ", host, ": ", gai_strerror(error)));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("lookup ", query.host, ": ", gai_strerror(error)));
     default:
-      return absl::UnavailableError(absl::StrCat("lookup ", host, ": ", gai_strerror(error)));
+      return absl::UnavailableError(absl::StrCat("lookup ", query.host, ": ", gai_strerror(error)));
   }
 }
 
-// What is to be looked up: a name, and a number or a name.
-struct Query {
-  Transport transport;
-  IpVersions versions;
-  std::string host;
-  std::string port;
-};
-
-absl::StatusOr<std::vector<SocketAddress>> Lookup(const Query& query) {
+absl::StatusOr<std::vector<SocketAddress>> Lookup(const Query& query, absl::Time deadline,
+                                                  int cancel_fd) {
+  if (const LookupFunction function = lookup_function.load(std::memory_order_acquire);
+      function != nullptr) {
+    bool cannot = false;
+    absl::StatusOr<std::vector<SocketAddress>> found =
+        function(query, deadline, cancel_fd, &cannot);
+    if (!cannot) return found;
+  }
   const auto& [transport, versions, host, port] = query;
   addrinfo hints = {};
-  hints.ai_family = Family(versions);
+  hints.ai_family = FamilyOf(versions);
   hints.ai_socktype = transport == Transport::kTcp ? SOCK_STREAM : SOCK_DGRAM;
   addrinfo* list = nullptr;
   int error;
@@ -77,25 +67,29 @@ absl::StatusOr<std::vector<SocketAddress>> Lookup(const Query& query) {
     BlockingSection section(BlockingSection::Expect::kLong);
     error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list);
   }
-  if (error != 0) return LookupError(transport, error, host, port);
+  if (error != 0) return LookupError(query, error);
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(list, freeaddrinfo);
   std::vector<SocketAddress> addresses;
   for (const addrinfo* a = list; a != nullptr; a = a->ai_next) {
     SocketAddress address = SocketAddress::FromSockaddr(a->ai_addr, a->ai_addrlen);
     if (!address.empty()) addresses.push_back(address);
   }
-  if (addresses.empty()) return LookupError(transport, EAI_NONAME, host, port);
+  if (addresses.empty()) return LookupError(query, EAI_NONAME);
   return addresses;
 }
 
-// Looks up on another goroutine, whose thread getaddrinfo() blocks for as long as it likes, and
+// Looks up on another goroutine, whose thread getaddrinfo() may block for as long as it likes, and
 // waits for it no longer than the caller wants to.
 absl::StatusOr<std::vector<SocketAddress>> LookupUntil(Query query, absl::Time deadline,
                                                        Interruption interruption,
                                                        bool* interrupted) {
-  if (deadline == absl::InfiniteFuture() && interruption.ops == nullptr) return Lookup(query);
+  if (deadline == absl::InfiniteFuture() && interruption.ops == nullptr)
+    return Lookup(query, deadline, -1);
   struct Shared {
     Query query;
+    // Readable when nobody waits any more. -1, if the system has none: then a lookup goes on.
+    OwnedFd cancel{eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    absl::Time deadline;
     Waiter* waiter = nullptr;
     std::atomic<bool> done{false};
     absl::StatusOr<std::vector<SocketAddress>> result = absl::UnknownError("");
@@ -103,9 +97,10 @@ absl::StatusOr<std::vector<SocketAddress>> LookupUntil(Query query, absl::Time d
   Interruptible self(interruption);
   const auto shared = std::make_shared<Shared>();
   shared->query = std::move(query);
+  shared->deadline = deadline;
   shared->waiter = self.waiter();
   Go({.name = "lookup"}, [shared] {
-    shared->result = Lookup(shared->query);
+    shared->result = Lookup(shared->query, shared->deadline, shared->cancel.get());
     // Release: pairs with the acquire below, so that the caller sees the result.
     shared->done.store(true, std::memory_order_release);
     shared->waiter->Unpark();
@@ -114,6 +109,7 @@ absl::StatusOr<std::vector<SocketAddress>> LookupUntil(Query query, absl::Time d
   for (;;) {
     if (shared->done.load(std::memory_order_acquire)) return std::move(shared->result);
     if (self.has_come()) {
+      if (shared->cancel) eventfd_write(shared->cancel.get(), 1);
       *interrupted = true;
       return absl::CancelledError("");
     }
@@ -139,6 +135,32 @@ bool HasDualStack() {
 }
 
 }  // namespace
+
+int FamilyOf(IpVersions versions) {
+  switch (versions) {
+    case IpVersions::kAny:
+      return AF_UNSPEC;
+    case IpVersions::k4:
+      return AF_INET;
+    case IpVersions::k6:
+      return AF_INET6;
+  }
+  __builtin_unreachable();
+}
+
+void SetLookupFunction(LookupFunction function) {
+  // Release: pairs with the acquire in Lookup(), for what the function uses.
+  lookup_function.store(function, std::memory_order_release);
+}
+
+absl::Status NoSuchHost(const Query& query) {
+  return absl::NotFoundError(absl::StrCat("lookup ", query.host, ": no such host"));
+}
+
+absl::Status UnknownPort(const Query& query) {
+  return absl::NotFoundError(absl::StrCat("lookup ", NetworkName(query.transport, IpVersions::kAny),
+                                          "/", query.port, ": unknown port"));
+}
 
 absl::string_view NetworkName(Transport transport, IpVersions versions) {
   const bool tcp = transport == Transport::kTcp;
@@ -186,7 +208,7 @@ absl::StatusOr<std::vector<SocketAddress>> ResolveUntil(Transport transport, IpV
   }
   if (numeric_port) {
     if (auto address = SocketAddress::Parse(absl::StrCat("[", host, "]:", number)); address.ok()) {
-      const int family = Family(versions);
+      const int family = FamilyOf(versions);
       if (family != AF_UNSPEC && family != address->family()) {
         return absl::InvalidArgumentError(
             absl::StrCat("address ", host, ": no suitable address found"));

@@ -2,8 +2,10 @@
 #ifndef WEFT_NETPOLL_RESOLVE_H_
 #define WEFT_NETPOLL_RESOLVE_H_
 
+#include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -44,6 +46,29 @@ absl::StatusOr<std::vector<SocketAddress>> ResolveUntil(Transport transport, IpV
                                                         EmptyHost empty_host, absl::Time deadline,
                                                         Interruption interruption,
                                                         bool* interrupted);
+
+// What is to be looked up: a name, and a port's number or name.
+struct Query {
+  Transport transport;
+  IpVersions versions;
+  std::string host;
+  std::string port;
+};
+
+// Another way to look names up than getaddrinfo(3), until `deadline`, or until `cancel_fd`, if it
+// is not -1, becomes readable: then any error. *cannot: ask getaddrinfo(3).
+using LookupFunction = absl::StatusOr<std::vector<SocketAddress>> (*)(const Query& query,
+                                                                      absl::Time deadline,
+                                                                      int cancel_fd, bool* cannot);
+// Null: getaddrinfo(3) alone, as in the beginning.
+void SetLookupFunction(LookupFunction function);
+
+// "lookup <host>: no such host", and "lookup tcp/<port>: unknown port".
+absl::Status NoSuchHost(const Query& query);
+absl::Status UnknownPort(const Query& query);
+
+// AF_UNSPEC for any.
+int FamilyOf(IpVersions versions);
 
 // The one of `addresses` to listen on: the first of IPv4 if there is one. Where it is the IPv6
 // wildcard, any version will do, and the system has no sockets that take both, IPv4's wildcard.

@@ -136,6 +136,15 @@ alias(
         system_build_file = Label("//third_party/system:gperftools.BUILD"),
     )
 
+    # A DNS resolver that does not block.
+    _maybe(
+        system_or_archive,
+        name = "com_github_cares_cares",
+        debian_packages = ["libc-ares-dev"],
+        probes = ["/usr/include/ares.h"],
+        system_build_file = Label("//third_party/system:c_ares.BUILD"),
+    )
+
     # Boost's headers, for Beast's HTTP parser.
     _maybe(
         system_or_archive,
