@@ -5,7 +5,8 @@
 // reach from another. So
 //
 // - each P belongs to a node (node_map.h), and so do its slots: an M that takes a P has its thread
-//   run on the processors of that node, so that what is first touched there lies there;
+//   run on the processors of that node, so that what is first touched there lies there. A slot
+//   that was in use comes back to Ps of its node, whoever releases it (SlotCache::SetPlace());
 // - what a P's ring has no room for, and goroutines whose time slice is over, wait in the node's
 //   queue. What comes from threads without a P waits in the machine's;
 // - who looks for work does so near before far, and only where all that is nearer had nothing
@@ -199,6 +200,7 @@ void SetPolicy(Policy policy) {
       p->node = i < procs ? map->NodeOf(i) : 0;
       const int affinity = map->nodes() > 1 ? map->TopologyNode(p->node) : kEveryCpu;
       p->affinity.store(static_cast<int16_t>(affinity), std::memory_order_relaxed);
+      p->slots.SetPlace(std::max(affinity, 0) % stack::SlotCache::kPlaces);
     }
   }
   delete old;

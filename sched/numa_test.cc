@@ -24,6 +24,7 @@
 #include "sched/testing.h"
 #include "sched/topology.h"
 #include "sched/waiter.h"
+#include "stack/slots.h"
 #include "tests/rounds.h"
 #include "tests/subprocess.h"
 
@@ -179,6 +180,7 @@ class TwoCpuTest : public NumaTest {
 
 TEST_F(TwoCpuTest, ThreadsRunOnTheProcessorsOfTheirNode) {
   std::atomic<int> seen[2] = {};
+  bool first = true;
   EXPECT_TRUE(Eventually([&] {
     std::atomic<int> arrived{0};
     WaitGroup all;
@@ -191,11 +193,15 @@ TEST_F(TwoCpuTest, ThreadsRunOnTheProcessorsOfTheirNode) {
         const std::vector<int> affinity = Affinity();
         EXPECT_TRUE(IsANodes(affinity));
         EXPECT_EQ(sched_getcpu(), affinity[0]);
-        seen[affinity[0] == cpus_[0] ? 0 : 1].fetch_add(1);
+        const int node = affinity[0] == cpus_[0] ? 0 : 1;
+        seen[node].fetch_add(1);
+        // They are the first to run: nobody else has left a slot.
+        if (first) EXPECT_EQ(stack::FindSlot(__builtin_frame_address(0))->place, node);
         all.Done();
       });
     }
     all.Wait();
+    first = false;
     return seen[0].load() > 0 && seen[1].load() > 0;
   }));
   // As long as there are several nodes.

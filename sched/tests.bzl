@@ -438,6 +438,7 @@ def sched_tests():
             ":topology",
             ":waiter",
             "//sched/sync:wait_group",
+            "//stack:slots",
             "//tests:rounds",
             "//tests:subprocess",
             "@com_google_absl//absl/status",

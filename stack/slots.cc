@@ -180,8 +180,8 @@ struct Central {
   struct Class {
     constexpr explicit Class(const Shape& shape) : arena(shape) {}
     Arena arena;
-    FreeList warm;
-    FreeList trimmed;
+    std::array<FreeList, SlotCache::kPlaces> warm;  // by place
+    FreeList trimmed;                               // which have no memory anywhere
     size_t made = 0;
     std::atomic<Slot*> newest{nullptr};
     Slot* unfinished = nullptr;  // a descriptor without a stack
@@ -203,9 +203,10 @@ struct Central {
 
   Slot* NewDescriptor();
   Slot* NewSlot(SizeClass size_class);
-  void Refill(SlotCache::Stack& stack, SizeClass size_class);
+  void Refill(SlotCache::Stack& stack, SizeClass size_class, uint8_t place);
   void Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_many);
   size_t Trim(Class& c, absl::Duration idle_for);
+  size_t Trim(Class& c, FreeList& warm, absl::Duration idle_for);
   size_t TrimAgain(Class& c);
   void Register(SlotCache* cache);
   void Unregister(SlotCache* cache);
@@ -249,12 +250,12 @@ Slot* Central::NewSlot(SizeClass size_class) {
   return slot;
 }
 
-void Central::Refill(SlotCache::Stack& stack, SizeClass size_class) {
+void Central::Refill(SlotCache::Stack& stack, SizeClass size_class, uint8_t place) {
   std::lock_guard<CentralLock> hold(lock);
   Class& c = classes[Index(size_class)];
   uint32_t count = 0;
-  while (count < SlotCache::kCapacity / 2 && c.warm.size > 0) {
-    stack.slots[count++] = c.warm.PopNewest();
+  while (count < SlotCache::kCapacity / 2 && c.warm[place].size > 0) {
+    stack.slots[count++] = c.warm[place].PopNewest();
   }
   // The newest is to be on top.
   std::reverse(stack.slots.begin(), stack.slots.begin() + count);
@@ -262,6 +263,14 @@ void Central::Refill(SlotCache::Stack& stack, SizeClass size_class) {
   if (count == 0) {
     Slot* slot = c.trimmed.PopNewest();
     if (slot == nullptr) slot = NewSlot(size_class);
+    if (slot != nullptr) {
+      slot->place = place;
+    } else {
+      // Better far than none.
+      for (FreeList& warm : c.warm) {
+        if (slot == nullptr) slot = warm.PopNewest();
+      }
+    }
     if (slot != nullptr) stack.slots[count++] = slot;
   }
   stack.count.store(count, std::memory_order_relaxed);
@@ -272,10 +281,10 @@ void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_
   const uint32_t count = stack.count.load(std::memory_order_relaxed);
   {
     std::lock_guard<CentralLock> hold(lock);
-    FreeList& warm = classes[Index(size_class)].warm;
+    auto& warm = classes[Index(size_class)].warm;
     for (uint32_t i = 0; i < how_many; ++i) {
       stack.slots[i]->freed_at = now;
-      warm.PushNewest(stack.slots[i]);
+      warm[stack.slots[i]->place].PushNewest(stack.slots[i]);
     }
   }
   std::move(stack.slots.begin() + how_many, stack.slots.begin() + count, stack.slots.begin());
@@ -304,7 +313,8 @@ Stats Central::Snapshot() {
     s.stack_bytes = kShapes[i].size;
     s.made = c.made;
     s.trimmed = c.trimmed.size;
-    s.central = c.warm.size + c.trimmed.size;
+    s.central = c.trimmed.size;
+    for (const FreeList& warm : c.warm) s.central += warm.size;
     for (const SlotCache* cache = caches; cache != nullptr; cache = cache->next_) {
       s.cached += cache->stacks_[i].count.load(std::memory_order_relaxed);
     }
@@ -339,7 +349,7 @@ Slot* Acquire(SlotCache& cache, SizeClass size_class) {
   SlotCache::Stack& stack = cache.stacks_[Index(size_class)];
   uint32_t count = stack.count.load(std::memory_order_relaxed);
   if (count == 0) {
-    central.Refill(stack, size_class);
+    central.Refill(stack, size_class, cache.place_);
     count = stack.count.load(std::memory_order_relaxed);
     if (count == 0) {
       return size_class == SizeClass::kLarge ? Acquire(cache, kFallback) : nullptr;
@@ -372,6 +382,12 @@ void Drain(SlotCache& cache) {
 }
 
 size_t Central::Trim(Class& c, absl::Duration idle_for) {
+  size_t trimmed = 0;
+  for (FreeList& warm : c.warm) trimmed += Trim(c, warm, idle_for);
+  return trimmed;
+}
+
+size_t Central::Trim(Class& c, FreeList& warm, absl::Duration idle_for) {
   const absl::Time now = absl::Now();
   size_t trimmed = 0;
   // One at a time, so that nobody waits for more than one list operation.
@@ -379,8 +395,8 @@ size_t Central::Trim(Class& c, absl::Duration idle_for) {
     Slot* slot = nullptr;
     {
       std::lock_guard<CentralLock> hold(lock);
-      if (c.warm.oldest == nullptr || c.warm.oldest->freed_at > now - idle_for) break;
-      slot = c.warm.PopOldest();
+      if (warm.oldest == nullptr || warm.oldest->freed_at > now - idle_for) break;
+      slot = warm.PopOldest();
     }
     // Acquire: pairs with the release of whoever was there last.
     uint64_t owner = Slot::kFree;
@@ -394,7 +410,7 @@ size_t Central::Trim(Class& c, absl::Duration idle_for) {
     std::lock_guard<CentralLock> hold(lock);
     // Somebody has come home to it: it was in use after all.
     if (!is_free) slot->freed_at = now + absl::Nanoseconds(1);
-    (is_free ? c.trimmed : c.warm).PushNewest(slot);
+    (is_free ? c.trimmed : warm).PushNewest(slot);
   }
   return trimmed;
 }

@@ -96,6 +96,10 @@ struct alignas(64) Slot {
   // whoever has made the owner word RUN.
   bool managed = false;
 
+  // In which memory it is, see SlotCache::SetPlace(): of the cache that had it first. Under the
+  // lock of slots.cc.
+  uint8_t place = 0;
+
   // How often who was here has been copied out. Likewise.
   uint32_t rests = 0;
 
@@ -132,6 +136,14 @@ class SlotCache {
   SlotCache(const SlotCache&) = delete;
   SlotCache& operator=(const SlotCache&) = delete;
 
+  // Where the memory is of who uses this cache, on a machine that has several (sched/topology.h):
+  // 0, as at first, to kPlaces - 1. Memory is where it is first touched, which is the user's part;
+  // from now on the cache is filled with slots of this place, or new ones, and not with what has
+  // been in use elsewhere as long as there can be new ones. What other caches release of this
+  // place's slots comes back here. For the holder of the cache.
+  static constexpr int kPlaces = 16;
+  void SetPlace(int place) { place_ = static_cast<uint8_t>(place); }
+
  private:
   friend Slot* Acquire(SlotCache& cache, SizeClass size_class);
   friend void Release(SlotCache& cache, Slot* slot);
@@ -145,6 +157,7 @@ class SlotCache {
     std::array<Slot*, kCapacity> slots;
   };
   std::array<Stack, kSizeClasses> stacks_;
+  uint8_t place_ = 0;
   SlotCache* next_ = nullptr;
   SlotCache* previous_ = nullptr;
 };

@@ -64,6 +64,46 @@ TEST(SlotsTest, EverySizeIsUsableFromEndToEnd) {
   }
 }
 
+// Whoever has released them, slots come back to the caches of the place where their memory is.
+TEST(SlotsTest, SlotsComeBackToTheirPlace) {
+  constexpr size_t kCount = 100;
+  const auto acquire = [](SlotCache& cache) {
+    std::set<Slot*> slots;
+    while (slots.size() < kCount) {
+      Slot* slot = Acquire(cache, SizeClass::k1MiB);
+      EXPECT_NE(slot, nullptr);
+      slot->hi[-1] = 1;
+      slots.insert(slot);
+    }
+    return slots;
+  };
+  const auto release = [](SlotCache& cache, const std::set<Slot*>& slots) {
+    for (Slot* slot : slots) Release(cache, slot);
+    Drain(cache);
+  };
+  SlotCache here;
+  SlotCache there;
+  there.SetPlace(3);
+  TrimIdle(absl::ZeroDuration());
+  const std::set<Slot*> first = acquire(there);
+  for (const Slot* slot : first) EXPECT_EQ(slot->place, 3);
+  release(here, first);
+  const std::set<Slot*> others = acquire(here);
+  for (Slot* slot : others) EXPECT_TRUE(slot->place == 0 && first.count(slot) == 0);
+  EXPECT_EQ(acquire(there), first);
+  release(here, first);
+  release(there, others);
+  // Those without memory are wherever they are used next.
+  const size_t made = Of(GetStats(), SizeClass::k1MiB).made;
+  TrimIdle(absl::ZeroDuration());
+  SlotCache elsewhere;
+  elsewhere.SetPlace(SlotCache::kPlaces - 1);
+  const std::set<Slot*> again = acquire(elsewhere);
+  for (const Slot* slot : again) EXPECT_EQ(slot->place, SlotCache::kPlaces - 1);
+  EXPECT_EQ(Of(GetStats(), SizeClass::k1MiB).made, made);
+  release(elsewhere, again);
+}
+
 TEST(SlotsTest, BothSidesOfEveryStackAreInaccessible) {
   SlotCache cache;
   for (SizeClass size_class : kAllClasses) {
