@@ -189,6 +189,7 @@ TEST_P(EpollPollerClockTest, ReturnsAtOnceWithNoDeadlineToWaitFor) {
   EXPECT_LT(Instant::Now(), start + absl::Seconds(10));
 }
 
+// SC-21
 TEST_P(EpollPollerClockTest, BreakEndsThePollThatWaits) {
   std::atomic<int> returned{0};
   std::thread waiting([&] {
