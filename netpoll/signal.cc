@@ -152,10 +152,7 @@ void Ignore(absl::Span<const int> signals) {
   Subscribers::Get().Remove(SetOf(signals, internal::CatchableSignals()), Afterwards::kIgnore);
 }
 
-bool Ignored(int signal) {
-  struct sigaction action;
-  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
+bool Ignored(int signal) { return internal::IsIgnored(signal); }
 
 void NotifyStop::operator()() const {
   if (channel_.is_nil()) return;

@@ -29,13 +29,30 @@
 #define WEFT_HANDLER_PINNED
 #endif
 
+// ThreadSanitizer's sigaction() has handlers wait until the thread makes some call that it knows,
+// which one that sleeps in a futex does not. Libc's own has them run, and they are kept free of
+// what would call into the sanitizer.
+#if WEFT_TSAN
+extern "C" int __sigaction(int signal, const struct sigaction* action,
+                           struct sigaction* old) noexcept;
+#if defined(__clang__)
+#define WEFT_HANDLER_PLAIN __attribute__((disable_sanitizer_instrumentation))
+#else
+#define WEFT_HANDLER_PLAIN __attribute__((no_sanitize("thread")))
+#endif
+#else
+#define WEFT_HANDLER_PLAIN
+#endif
+
 namespace weft::internal {
 namespace {
 
-std::atomic<SignalSet> wanted{0};
-std::atomic<SignalSet> pending{0};
+// Atomic by the compiler's functions: those of std::atomic would be instrumented when the handler
+// calls them.
+SignalSet wanted = 0;
+SignalSet pending = 0;
 // Handlers of each signal that are between counting themselves and their end.
-std::atomic<int> in_handler[kSignals + 1];
+int in_handler[kSignals + 1];
 
 // Whether the action is not what it was: it is ours, or ignored on our behalf.
 std::atomic<SignalSet> changed{0};
@@ -44,33 +61,42 @@ struct sigaction original[kSignals + 1];
 int wake_fd = -1;
 constinit const uint64_t one = 1;
 
+int SysSigaction(int signal, const struct sigaction* action, struct sigaction* old) {
+#if WEFT_TSAN
+  return __sigaction(signal, action, old);
+#else
+  return sigaction(signal, action, old);
+#endif
+}
+
 template <typename Function>
 void ForEach(SignalSet signals, Function function) {
   for (; signals != 0; signals &= signals - 1) function(__builtin_ctzll(signals) + 1);
 }
 
-WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED void Handle(int signal) {
+WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED WEFT_HANDLER_PLAIN void Handle(int signal) {
   const int saved_errno = errno;
-  in_handler[signal].fetch_add(1, std::memory_order_seq_cst);
-  if ((wanted.load(std::memory_order_seq_cst) & SignalBit(signal)) != 0) {
+  const SignalSet bit = SignalSet{1} << (signal - 1);
+  __atomic_fetch_add(&in_handler[signal], 1, __ATOMIC_SEQ_CST);
+  if ((__atomic_load_n(&wanted, __ATOMIC_SEQ_CST) & bit) != 0) {
     // Release, as all of the pair: TakeCaughtSignals() is where the program learns of it.
-    if (pending.fetch_or(SignalBit(signal), std::memory_order_seq_cst) == 0) {
+    if (__atomic_fetch_or(&pending, bit, __ATOMIC_SEQ_CST) == 0) {
       syscall(SYS_write, wake_fd, &one, sizeof(one));
     }
   } else {
     syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
   }
-  in_handler[signal].fetch_sub(1, std::memory_order_seq_cst);
+  __atomic_fetch_sub(&in_handler[signal], 1, __ATOMIC_SEQ_CST);
   errno = saved_errno;
 }
 
 // In the child of a fork(), which has no runtime: whoever catches signals there does so by itself.
 void RestoreInChild() {
-  wanted.store(0, std::memory_order_relaxed);
+  __atomic_store_n(&wanted, 0, __ATOMIC_RELAXED);
   ForEach(changed.load(std::memory_order_relaxed), [](int signal) {
     struct sigaction now;
-    if (sigaction(signal, nullptr, &now) == 0 && now.sa_handler == Handle) {
-      sigaction(signal, &original[signal], nullptr);
+    if (SysSigaction(signal, nullptr, &now) == 0 && now.sa_handler == Handle) {
+      SysSigaction(signal, &original[signal], nullptr);
     }
   });
 }
@@ -79,10 +105,10 @@ void RestoreInChild() {
 void SetAction(int signal, const struct sigaction& action) {
   const bool first = (changed.load(std::memory_order_relaxed) & SignalBit(signal)) == 0;
   if (first) {
-    sigaction(signal, nullptr, &original[signal]);
+    SysSigaction(signal, nullptr, &original[signal]);
     changed.fetch_or(SignalBit(signal), std::memory_order_relaxed);
   }
-  sigaction(signal, &action, nullptr);
+  SysSigaction(signal, &action, nullptr);
 }
 
 }  // namespace
@@ -108,8 +134,8 @@ int StartCatchingSignals() {
 }
 
 void CatchSignals(SignalSet signals) {
-  signals &= ~wanted.load(std::memory_order_relaxed);
-  wanted.fetch_or(signals, std::memory_order_seq_cst);
+  signals &= ~__atomic_load_n(&wanted, __ATOMIC_RELAXED);
+  __atomic_fetch_or(&wanted, signals, __ATOMIC_SEQ_CST);
   struct sigaction action = {};
   action.sa_handler = Handle;
   action.sa_flags = SA_RESTART | SA_ONSTACK;
@@ -126,16 +152,21 @@ void ReleaseSignals(SignalSet signals, Afterwards afterwards) {
     if (afterwards == Afterwards::kIgnore) {
       SetAction(signal, ignore);
     } else if ((changed.load(std::memory_order_relaxed) & SignalBit(signal)) != 0) {
-      sigaction(signal, &original[signal], nullptr);
+      SysSigaction(signal, &original[signal], nullptr);
       changed.fetch_and(~SignalBit(signal), std::memory_order_relaxed);
     }
   });
-  wanted.fetch_and(~signals, std::memory_order_seq_cst);
+  __atomic_fetch_and(&wanted, ~signals, __ATOMIC_SEQ_CST);
   ForEach(signals, [](int signal) {
-    while (in_handler[signal].load(std::memory_order_seq_cst) != 0) sched_yield();
+    while (__atomic_load_n(&in_handler[signal], __ATOMIC_SEQ_CST) != 0) sched_yield();
   });
 }
 
-SignalSet TakeCaughtSignals() { return pending.exchange(0, std::memory_order_seq_cst); }
+bool IsIgnored(int signal) {
+  struct sigaction action;
+  return SysSigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+SignalSet TakeCaughtSignals() { return __atomic_exchange_n(&pending, 0, __ATOMIC_SEQ_CST); }
 
 }  // namespace weft::internal

@@ -49,6 +49,9 @@ void CatchSignals(SignalSet signals);
 // None of `signals` is caught when it returns; what has been, TakeCaughtSignals() returns.
 void ReleaseSignals(SignalSet signals, Afterwards afterwards);
 
+// Whether its action is to do nothing.
+bool IsIgnored(int signal);
+
 // What has come since the last call.
 SignalSet TakeCaughtSignals();
 
