@@ -140,7 +140,7 @@ int main(int argc, char** argv) {
     machines.push_back({*topology, CpusOf(*topology)});
   } else {
     for (const auto& [nodes, procs] :
-         std::vector<std::pair<int, int>>{{2, 8}, {2, 64}, {4, 32}, {8, 64}, {8, 256}}) {
+         std::vector<std::pair<int, int>>{{2, 8}, {4, 32}, {8, 64}, {8, 256}}) {
       machines.push_back({weft::simulation::TwoSockets(nodes, procs / nodes), procs});
     }
   }

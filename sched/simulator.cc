@@ -497,15 +497,17 @@ void Simulator::Look(int p) {
 
 void Simulator::GiveUp(int p) {
   Proc& proc = procs_[p];
-  if (!global_.tasks.empty() || (!proc.spinning && need_spinning_)) {
-    if (!proc.spinning && need_spinning_) BecomeSpinning(p);
+  if (!global_.tasks.empty()) {
     Look(p);
     return;
   }
   PushIdle(p);
-  if (!proc.spinning) return;
-  LeaveSpinning(p);
-  if (!WorkWaits()) return;
+  if (proc.spinning) {
+    LeaveSpinning(p);
+    if (!WorkWaits()) return;
+  } else if (!need_spinning_) {
+    return;
+  }
   const int again = PopIdle(proc.node);
   BecomeSpinning(again);
   Look(again);

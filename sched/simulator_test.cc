@@ -16,7 +16,7 @@ struct Machine {
 };
 
 constexpr int kTasks = 8'000;
-constexpr Machine kMachines[] = {{2, 8}, {2, 32}, {4, 16}, {4, 64}, {8, 64}, {8, 256}};
+constexpr Machine kMachines[] = {{2, 8}, {2, 32}, {4, 16}, {8, 64}, {8, 256}};
 
 Options OptionsFor(const Machine& machine, Policy policy, Load load, uint64_t seed) {
   return {.topology = TwoSockets(machine.nodes, machine.procs / machine.nodes),
