@@ -27,6 +27,7 @@ constexpr int kMaxRings = 8;
 // Entries are taken at once; these are for threads that come together.
 constexpr unsigned kEntries = 64;
 constexpr unsigned kCompletions = 1024;
+constexpr uint32_t kWorkers = 4;
 
 // Without these four there are no rings: completions are never dropped, reads and writes may be at
 // the file's own position, what the entry points at may change after it was taken.
@@ -223,6 +224,11 @@ int IoRing::Open(const char** call) {
   auto* const array = At<uint32_t>(sq_memory, sq.array);
   for (uint32_t i = 0; i < params.sq_entries; ++i) array[i] = i;
 
+  // Threads of the kernel's for what cannot be done otherwise, for each thread of ours: it would
+  // have four for each processor. An older kernel keeps to that.
+  uint32_t workers[2] = {kWorkers, 0};
+  RawSyscall(SYS_io_uring_register, fd_, IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2u);
+
   *call = "io_uring_enter";
   return static_cast<int>(Enter(0, 0));
 }
@@ -294,6 +300,9 @@ int IoRing::TakeCompleted(Waiter** waiters, int room) {
       if (head == Shared(cq_tail_).load(std::memory_order_acquire)) break;
     }
     const io_uring_cqe& completion = completions_[head & completion_mask_];
+    // Acquire: pairs with the release in Submit(), so that the record is seen as it was written.
+    // (By way of the kernel it is in any case, which a race detector does not know.)
+    (void)Shared(sq_tail_).load(std::memory_order_acquire);
     if (completion.user_data != 0) {
       auto* const operation = reinterpret_cast<Operation*>(completion.user_data);
       Waiter* const waiter = operation->waiter;
