@@ -182,12 +182,12 @@ void Command::State::Loop(ReadySet& set) {
     }
     streams.Carry(set);
     if (!ended && (blind || set.ready(kPidfdPlace))) {
+      set.Clear(kPidfdPlace);
       ended = process.Reap();
       ended_at = absl::Now();
       // If it has not, its pidfd says nothing more: a tracer has to let go of it first, or this
       // system's cannot be waited for (Linux 5.2).
       if (!ended) blind = true;
-      set.Clear(kPidfdPlace);
     }
   }
 }

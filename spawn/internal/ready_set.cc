@@ -41,6 +41,12 @@ ReadySet::~ReadySet() {
 
 void ReadySet::Watch(size_t place, int fd, short events) { fds_[place] = {fd, events, 0}; }
 
+void ReadySet::Clear(size_t place) {
+  if (in_epoll_[place] >= 0) epoll_ctl(epoll_, EPOLL_CTL_DEL, in_epoll_[place], nullptr);
+  in_epoll_[place] = -1;
+  fds_[place].fd = -1;
+}
+
 void ReadySet::Wait(absl::Time deadline) {
   if (Waiter::Current()->kind() == Waiter::Kind::kThread) {
     Poll(deadline == absl::InfiniteFuture() ? absl::InfiniteDuration() : deadline - absl::Now());
@@ -80,10 +86,7 @@ void ReadySet::WaitOnGoroutine(absl::Time deadline) {
   bool complete = epoll_ >= 0;
   for (size_t i = 0; i < kPlaces && complete; ++i) {
     if (fds_[i].fd == in_epoll_[i]) continue;
-    // Fails where it has been closed, with which it has left.
-    if (in_epoll_[i] >= 0) epoll_ctl(epoll_, EPOLL_CTL_DEL, in_epoll_[i], nullptr);
     in_epoll_[i] = fds_[i].fd;
-    if (fds_[i].fd < 0) continue;
     epoll_event event = {};
     event.events = static_cast<uint32_t>(fds_[i].events);  // the flags have the same values
     complete = epoll_ctl(epoll_, EPOLL_CTL_ADD, fds_[i].fd, &event) == 0;

@@ -21,10 +21,10 @@ class ReadySet {
   ReadySet(const ReadySet&) = delete;
   ReadySet& operator=(const ReadySet&) = delete;
 
-  // `events` are poll(2)'s. A place is watched until Clear(); each only once. The descriptor may be
-  // closed just before that.
+  // `events` are poll(2)'s. A place is watched until Clear(); each only once. The descriptor is to
+  // be closed after that: then its number may be another one's.
   void Watch(size_t place, int fd, short events);
-  void Clear(size_t place) { fds_[place].fd = -1; }
+  void Clear(size_t place);
 
   // Waits until one is ready or `deadline` has passed, or for no reason. Parks the goroutine, or
   // blocks the thread in poll(2).

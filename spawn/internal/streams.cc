@@ -202,33 +202,34 @@ void Streams::Watch(ReadySet& set) const {
 
 void Streams::Carry(ReadySet& set) {
   if (feed_.fd >= 0 && set.ready(kFeedPlace)) {
-    CarryInput();
-    if (feed_.fd < 0) set.Clear(kFeedPlace);
+    if (!CarryInput()) {
+      set.Clear(kFeedPlace);
+      CloseFd(feed_.fd);
+    }
   }
   for (size_t i = 0; i < 2; ++i) {
     if (drains_[i].fd < 0 || !set.ready(kDrainPlace + i) || CarryOutput(drains_[i])) continue;
-    CloseFd(drains_[i].fd);
     set.Clear(kDrainPlace + i);
+    CloseFd(drains_[i].fd);
   }
 }
 
-void Streams::CarryInput() {
+bool Streams::CarryInput() {
   if (feed_.sent == feed_.bytes.size()) {
     feed_.sent = 0;
     feed_.bytes = feed_.reader != nullptr ? feed_.reader() : std::string();
-    if (feed_.bytes.empty()) return CloseFd(feed_.fd);
+    if (feed_.bytes.empty()) return false;
   }
   const int64_t n =
       QuietWrite(feed_.fd, feed_.bytes.data() + feed_.sent, feed_.bytes.size() - feed_.sent);
   if (n >= 0) {
     feed_.sent += static_cast<size_t>(n);
-    if (feed_.sent == feed_.bytes.size() && feed_.reader == nullptr) CloseFd(feed_.fd);
-    return;
+    return feed_.sent < feed_.bytes.size() || feed_.reader != nullptr;
   }
-  if (n == -EAGAIN || n == -EINTR) return;
+  if (n == -EAGAIN || n == -EINTR) return true;
   // The child need not read what it does not want.
   if (n != -EPIPE) error_.Update(Error(static_cast<int>(-n), "write |1"));
-  CloseFd(feed_.fd);
+  return false;
 }
 
 bool Streams::CarryOutput(Drain& drain) {

@@ -93,8 +93,8 @@ class Streams {
   absl::Status OpenPipe(bool child_reads, int* ours);
   absl::Status OpenInput(Input& input);
   absl::Status OpenOutput(Output& output, int inherited, Drain& drain, PipeEnd& end);
-  void CarryInput();
   // True: there is more to come.
+  bool CarryInput();
   bool CarryOutput(Drain& drain);
 
   std::vector<int> child_files_;
