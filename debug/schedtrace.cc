@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
 #include "sched/debug_settings.h"
+#include "sched/internal/fatal_report.h"
 #include "sched/sysmon.h"
 
 namespace weft::debug {
@@ -34,41 +35,89 @@ bool TakesMore(int fd) {
   return poll(&wanted, 1, 0) == 1 && (wanted.revents & POLLOUT) != 0;
 }
 
+// What WEFTDEBUG asks for.
+int32_t period_ms = 0;
+SnapshotDetail detail_of_lines = SnapshotDetail::kCounters;
+
+void WriteWhatIsTaken(int fd, absl::string_view text) {
+  while (!text.empty() && TakesMore(fd)) {
+    const ssize_t written = write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+std::string Format(const SchedSnapshot& snapshot, absl::Duration since_first,
+                   SnapshotDetail detail) {
+  return detail == SnapshotDetail::kAll ? FormatSchedDetail(snapshot, since_first)
+                                        : FormatSchedTrace(snapshot, since_first);
+}
+
 bool TraceDuty(Instant) {
-  WriteSchedTrace(STDERR_FILENO);
+  WriteSchedTrace(STDERR_FILENO, detail_of_lines);
   return false;
 }
 
-bool ApplySetting(absl::string_view value) {
-  int32_t milliseconds;
-  if (!absl::SimpleAtoi(value, &milliseconds) || milliseconds < 0) return false;
-  if (milliseconds > 0) {
+void TraceBeforeReport() {
+  const absl::Duration since_first = SinceFirst(Instant::Now());
+  WriteWhatIsTaken(STDERR_FILENO,
+                   FormatSchedDetail(GetLastSchedSnapshot(SnapshotDetail::kAll), since_first));
+}
+
+bool ApplyPeriod(absl::string_view value) {
+  if (!absl::SimpleAtoi(value, &period_ms) || period_ms < 0) return false;
+  if (period_ms > 0) {
     RegisterMonitorDuty(
-        {.name = "schedtrace", .period = absl::Milliseconds(milliseconds), .run = TraceDuty});
+        {.name = "schedtrace", .period = absl::Milliseconds(period_ms), .run = TraceDuty});
+    internal::SetReportPreamble(TraceBeforeReport);
   }
   return true;
 }
 
-constexpr internal::DebugSetting kSetting = {
+bool ApplyDetail(absl::string_view value) {
+  if (value != "0" && value != "1") return false;
+  if (value == "1") {
+    detail_of_lines = SnapshotDetail::kAll;
+    internal::SetReportPreamble(TraceBeforeReport);
+  }
+  return true;
+}
+
+constexpr internal::DebugSetting kPeriod = {
     .name = "schedtrace",
     .accepts = "a number of milliseconds from 1 to 2147483647, or 0 for no trace",
-    .apply = ApplySetting,
+    .apply = ApplyPeriod,
+};
+
+constexpr internal::DebugSetting kDetail = {
+    .name = "scheddetail",
+    .accepts = "1, for traces with a line for each P, M and G, or 0",
+    .apply = ApplyDetail,
 };
 
 // Before the initializers of the program, as one of these may start the scheduler, which then asks
 // for settings that nobody has registered yet.
-__attribute__((constructor(101))) void RegisterSetting() {
-  internal::RegisterDebugSetting(&kSetting);
+__attribute__((constructor(101))) void RegisterSettings() {
+  internal::RegisterDebugSetting(&kPeriod);
+  internal::RegisterDebugSetting(&kDetail);
 }
+
+// What both forms begin with.
+std::string FormatCounters(const SchedSnapshot& snapshot, absl::Duration since_first) {
+  return absl::StrCat("SCHED ", absl::ToInt64Milliseconds(since_first),
+                      "ms: gomaxprocs=", snapshot.max_procs, " idleprocs=", snapshot.idle_procs,
+                      " threads=", snapshot.threads, " spinningthreads=", snapshot.spinning_threads,
+                      " idlethreads=", snapshot.idle_threads,
+                      " runqueue=", snapshot.global_queue_size);
+}
+
+const char* Bool(bool value) { return value ? "true" : "false"; }
 
 }  // namespace
 
 std::string FormatSchedTrace(const SchedSnapshot& snapshot, absl::Duration since_first) {
-  std::string line = absl::StrCat(
-      "SCHED ", absl::ToInt64Milliseconds(since_first), "ms: gomaxprocs=", snapshot.max_procs,
-      " idleprocs=", snapshot.idle_procs, " threads=", snapshot.threads,
-      " spinningthreads=", snapshot.spinning_threads, " idlethreads=", snapshot.idle_threads,
-      " runqueue=", snapshot.global_queue_size);
+  std::string line = FormatCounters(snapshot, since_first);
   const char* separator = " [";
   for (const ProcSnapshot& proc : snapshot.procs) {
     absl::StrAppend(&line, separator, proc.run_queue_size);
@@ -78,17 +127,33 @@ std::string FormatSchedTrace(const SchedSnapshot& snapshot, absl::Duration since
   return line;
 }
 
-void WriteSchedTrace(int fd) {
+std::string FormatSchedDetail(const SchedSnapshot& snapshot, absl::Duration since_first) {
+  std::string text = FormatCounters(snapshot, since_first);
+  absl::StrAppend(&text, " gcwaiting=", snapshot.stopping ? 1 : 0,
+                  " nmidlelocked=", snapshot.locked_threads, " stopwait=", snapshot.stop_wait,
+                  " sysmonwait=", snapshot.monitor_waiting ? 1 : 0, "\n");
+  for (const ProcSnapshot& p : snapshot.procs) {
+    absl::StrAppend(&text, "  P", p.id, ": status=", p.status, " schedtick=", p.schedtick);
+    absl::StrAppend(&text, " syscalltick=", p.syscalltick, " m=", p.m,
+                    " runqsize=", p.run_queue_size, " gfreecnt=", p.free_goroutines, "\n");
+  }
+  for (const ThreadSnapshot& m : snapshot.thread_list) {
+    absl::StrAppend(&text, "  M", m.id, ": p=", m.p, " curg=", m.goroutine);
+    absl::StrAppend(&text, " mallocing=0 throwing=0 preemptoff= locks=", m.runtime_sections);
+    absl::StrAppend(&text, " dying=0 helpgc=0 spinning=", Bool(m.spinning),
+                    " blocked=", Bool(m.idle), " lockedg=", m.locked_goroutine, "\n");
+  }
+  for (const GoroutineSnapshot& g : snapshot.goroutine_list) {
+    absl::StrAppend(&text, "  G", g.id, ": status=", g.status, "(", g.wait_reason);
+    absl::StrAppend(&text, ") m=", g.m, " lockedm=", g.locked_m, "\n");
+  }
+  return text;
+}
+
+void WriteSchedTrace(int fd, SnapshotDetail detail) {
   // Taken before the snapshot, which may first have to start the scheduler.
   const absl::Duration since_first = SinceFirst(Instant::Now());
-  const std::string line = FormatSchedTrace(GetSchedSnapshot(), since_first);
-  absl::string_view rest = line;
-  while (!rest.empty() && TakesMore(fd)) {
-    const ssize_t written = write(fd, rest.data(), rest.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    rest.remove_prefix(static_cast<size_t>(written));
-  }
+  WriteWhatIsTaken(fd, Format(GetSchedSnapshot(detail), since_first, detail));
 }
 
 }  // namespace weft::debug

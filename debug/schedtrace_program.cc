@@ -9,13 +9,17 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "sched/fatal.h"
 #include "sched/goroutine.h"
 #include "sched/waiter.h"
 
@@ -88,6 +92,11 @@ bool Done() { return done.load(std::memory_order_acquire); }
 
 void Going() { going.store(true, std::memory_order_release); }
 
+// For ever.
+void Wait() {
+  for (;;) weft::Waiter::Current()->Park(weft::WaitReason::kChanReceive);
+}
+
 // Everything waits.
 void Idle() {
   weft::Waiter* self = weft::Waiter::Current();
@@ -120,6 +129,12 @@ void Hog() {
   }
 }
 
+// All goroutines wait for ever.
+void Deadlock() {
+  weft::Go({.name = "other"}, [] { Wait(); });
+  Wait();
+}
+
 // All of the program's goroutines come and go, and so do the Ps.
 void Churn() {
   Going();
@@ -135,8 +150,9 @@ void Churn() {
 int main(int argc, char** argv) {
   if (argc < 3) return 64;
   const std::string mode = argv[1];
-  // One that is short ends by itself, without losing what it writes last.
-  if (mode != "short") {
+  // Those that end by themselves do so without losing what they write last.
+  constexpr absl::string_view kShort[] = {"short", "deadlock", "throw", "fatal"};
+  if (std::find(std::begin(kShort), std::end(kShort), mode) == std::end(kShort)) {
     new Forwarder(std::atoi(argv[2]), std::vector<std::string>(argv + 3, argv + argc));
   }
   if (mode == "embedded") {
@@ -151,6 +167,9 @@ int main(int argc, char** argv) {
     if (mode == "busy") Busy();
     if (mode == "hog") Hog();
     if (mode == "churn") Churn();
+    if (mode == "deadlock") Deadlock();
+    if (mode == "throw") throw std::runtime_error("thrown");
+    if (mode == "fatal") weft::Fatal("this is the end");
     if (mode == "short") weft::Sleep(absl::Milliseconds(50));
     std::printf("%d\n", first_line);
     return 0;

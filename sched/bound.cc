@@ -59,7 +59,7 @@ void AwaitPInPlace(M* m, G* g, P* given_up, M* spare) {
     p = m->p.load(std::memory_order_relaxed);
     p->schedtick.store(p->schedtick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
-  g->bound = m->locked_g == g;
+  g->bound = m->locked_g.load(std::memory_order_relaxed) == g;
   g->status.store(status, std::memory_order_relaxed);
 }
 
@@ -86,7 +86,7 @@ void AwaitLockedG(M* m) {
 void EndLockedM(M* m, G* g) {
   g->bound = false;
   m->thread_locks = 0;
-  m->locked_g = nullptr;
+  m->locked_g.store(nullptr, std::memory_order_relaxed);
   m->ends = true;
 }
 
@@ -133,7 +133,7 @@ void LockOSThread() {
   internal::LeaveNode(m);
   ++m->thread_locks;
   g->bound = true;
-  m->locked_g = g;
+  m->locked_g.store(g, std::memory_order_relaxed);
 }
 
 void UnlockOSThread() {
@@ -143,7 +143,7 @@ void UnlockOSThread() {
   internal::M* m = internal::ThisM();
   if (!g->bound || --m->thread_locks > 0) return;
   g->bound = false;
-  m->locked_g = nullptr;
+  m->locked_g.store(nullptr, std::memory_order_relaxed);
 }
 
 }  // namespace weft

@@ -76,6 +76,7 @@ Liveness CheckDeadlock() {
   if (after.liveness != Liveness::kForeign) return after.liveness;
   if (after.activity != before.activity) return Liveness::kSettling;
   if (!ClaimFatalReport()) return Liveness::kAlive;
+  PrintReportPreamble();
   const char* text = NumGoroutine() == 0
                          ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n\n"
                          : "fatal error: all goroutines are asleep - deadlock!\n\n";

@@ -27,9 +27,25 @@ std::vector<const DebugSetting*>& Settings() {
   _exit(2);
 }
 
+[[noreturn]] void Help() {
+  std::vector<std::string> lines;
+  for (const DebugSetting* setting : Settings()) {
+    lines.push_back(absl::StrCat("  ", setting->name, "=  ", setting->accepts, "\n"));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::printf("WEFTDEBUG=NAME=VALUE,... with these names in this program:\n%s",
+              absl::StrJoin(lines, "").c_str());
+  std::fflush(stdout);
+  _exit(0);
+}
+
 void Apply(absl::string_view item, std::vector<const DebugSetting*>& given) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(item, absl::MaxSplits('=', 1));
+  if (parts.first == "help") {
+    if (parts.second != "1") Refuse(item, absl::StrCat("'", parts.second, "' is not 1"));
+    Help();
+  }
   for (const DebugSetting* setting : Settings()) {
     if (parts.first != setting->name) continue;
     if (std::find(given.begin(), given.end(), setting) != given.end()) {

@@ -4,7 +4,8 @@
 //
 // Who implements a setting registers it from a static initializer; this target parses. A setting
 // that nobody in the program has registered, or a value that it refuses, ends the program with one
-// line that names it and what is accepted; so does one that is given twice.
+// line that names it and what is accepted; so does one that is given twice. WEFTDEBUG=help=1 lists
+// the settings that the program has, on standard output, and ends it with status 0.
 #ifndef WEFT_SCHED_DEBUG_SETTINGS_H_
 #define WEFT_SCHED_DEBUG_SETTINGS_H_
 

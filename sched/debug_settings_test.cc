@@ -1,6 +1,7 @@
 #include "sched/debug_settings.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -70,6 +71,18 @@ TEST(DebugSettingsDeathTest, RefusesUnknownNamesAndListsTheKnownOnes) {
   EXPECT_EXIT(Apply("third=1"), ::testing::ExitedWithCode(2),
               "^WEFTDEBUG: third=1: no such setting in this program, which has: first, second\n$");
   EXPECT_EXIT(Apply("firs=1"), ::testing::ExitedWithCode(2), "^WEFTDEBUG: firs=1: no such");
+}
+
+TEST(DebugSettingsDeathTest, HelpListsThemAndEnds) {
+  // EXPECT_EXIT() looks at standard error only.
+  const auto help = [] {
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    Apply("help=1");
+  };
+  EXPECT_EXIT(help(), ::testing::ExitedWithCode(0),
+              "^WEFTDEBUG=NAME=VALUE,... with these names in this program:\n"
+              "  first=  a word without an x\n  second=  1\n$");
+  EXPECT_EXIT(Apply("help=2"), ::testing::ExitedWithCode(2), "^WEFTDEBUG: help=2: '2' is not 1\n$");
 }
 
 TEST(DebugSettingsDeathTest, RefusesASettingThatIsGivenTwice) {

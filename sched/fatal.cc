@@ -28,6 +28,8 @@ std::atomic<bool> claimed{false};
 // Who is about to report its exception, and asks it for its text.
 std::atomic<uintptr_t> asking{0};
 
+std::atomic<void (*)()> report_preamble{nullptr};
+
 }  // namespace
 
 bool ClaimFatalReport() { return !claimed.exchange(true, std::memory_order_acq_rel); }
@@ -46,6 +48,12 @@ void HangForReport() {
   for (;;) pause();
 }
 
+void SetReportPreamble(void (*print)()) { report_preamble.store(print, std::memory_order_relaxed); }
+
+void PrintReportPreamble() {
+  if (const auto print = report_preamble.load(std::memory_order_relaxed)) print();
+}
+
 void WriteReport(absl::string_view text) {
   while (!text.empty()) {
     const ssize_t n = write(STDERR_FILENO, text.data(), text.size());
@@ -61,6 +69,7 @@ namespace {
 
 [[noreturn]] void Report(absl::string_view kind, absl::string_view text) {
   if (!ClaimFatalReport()) HangForReport();
+  PrintReportPreamble();
   WriteReport(absl::StrCat(kind, text, "\n\n"));
   stack::PrintCurrentTrace(STDERR_FILENO);
   EndProcess();
@@ -71,6 +80,7 @@ namespace {
   const std::optional<stack::MachineState> site = FindThrowSite();
   if (!site.has_value()) Report(kind, text);
   if (!ClaimFatalReport()) HangForReport();
+  PrintReportPreamble();
   WriteReport(absl::StrCat(kind, text, "\n\n"));
   stack::PrintInterruptedTrace(STDERR_FILENO, *site);
   EndProcess();

@@ -84,7 +84,7 @@ uint32_t NextRandom(M* m) {
 }
 
 void BecomeSpinning(M* m) {
-  m->spinning = true;
+  m->spinning.store(true, std::memory_order_relaxed);
   // In this order: whoever has found that it was said already may rely on what this M looks at now.
   sched.need_spinning.store(false, std::memory_order_relaxed);
   sched.spinning.fetch_add(1, std::memory_order_seq_cst);
@@ -92,7 +92,7 @@ void BecomeSpinning(M* m) {
 
 // A spinner has found work: another one takes over looking.
 void StopSpinning(M* m) {
-  m->spinning = false;
+  m->spinning.store(false, std::memory_order_relaxed);
   sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
   WakeP();
 }
@@ -217,7 +217,7 @@ G* TakeBacklog(M* m, P* p) {
   ++p->backlogs_taken;
   // Not all of them run now, and a spinner that gave up while they moved may have seen none of
   // them. (One that spins itself wakes the next before it runs what it has found.)
-  if (!m->spinning) WakeP();
+  if (!m->spinning.load(std::memory_order_relaxed)) WakeP();
   return g;
 }
 
@@ -286,8 +286,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       continue;
     }
     if (sched.stopping.load(std::memory_order_acquire)) [[unlikely]] {
-      if (m->spinning) {
-        m->spinning = false;
+      if (m->spinning.load(std::memory_order_relaxed)) {
+        m->spinning.store(false, std::memory_order_relaxed);
         sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
       }
       LockGuard guard(sched.lock);
@@ -327,8 +327,9 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 
     const int busy = sched.p_count.load(std::memory_order_relaxed) -
                      sched.idle_p_count.load(std::memory_order_relaxed);
-    if (m->spinning || 2 * sched.spinning.load(std::memory_order_relaxed) < busy) {
-      if (!m->spinning) BecomeSpinning(m);
+    if (m->spinning.load(std::memory_order_relaxed) ||
+        2 * sched.spinning.load(std::memory_order_relaxed) < busy) {
+      if (!m->spinning.load(std::memory_order_relaxed)) BecomeSpinning(m);
       if (G* g = Steal(looker, map, p->node, p->id, Share()); g != nullptr) return g;
       if (looker.timers_ran()) continue;
     }
@@ -346,8 +347,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     PushIdleP(p);
     sched.lock.Release();
 
-    if (m->spinning) {
-      m->spinning = false;
+    if (m->spinning.load(std::memory_order_relaxed)) {
+      m->spinning.store(false, std::memory_order_relaxed);
       WEFT_DELAY_POINT("proc.stop_spinning");
       sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
       if (LookAgain(m)) continue;
@@ -380,13 +381,13 @@ void Overflow(P* p, G* g) {
 void RunScheduler(M* m) {
   do {
     bool inherits_slice = false;
-    G* g = m->locked_g;
+    G* g = m->locked_g.load(std::memory_order_relaxed);
     if (g != nullptr) {
       AwaitLockedG(m);
     } else {
       g = FindRunnable(m, &inherits_slice);
       if (g == nullptr) return;
-      if (m->spinning) StopSpinning(m);
+      if (m->spinning.load(std::memory_order_relaxed)) StopSpinning(m);
     }
     SwitchToGoroutine(m, g, inherits_slice);
   } while (!m->ends);

@@ -65,7 +65,7 @@ void WakeOn(std::atomic<uint32_t>& word) {
 }
 
 void PushIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
-  m->is_idle = true;
+  m->is_idle.store(true, std::memory_order_relaxed);
   m->previous_idle = nullptr;
   m->next_idle = sched.idle_ms;
   if (sched.idle_ms != nullptr) sched.idle_ms->previous_idle = m;
@@ -76,7 +76,7 @@ void PushIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
 void UnlinkIdleM(M* m) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock) {
   (m->previous_idle != nullptr ? m->previous_idle->next_idle : sched.idle_ms) = m->next_idle;
   if (m->next_idle != nullptr) m->next_idle->previous_idle = m->previous_idle;
-  m->is_idle = false;
+  m->is_idle.store(false, std::memory_order_relaxed);
   sched.idle_m_count.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -126,7 +126,8 @@ bool AwaitPUntil(M* m, Instant deadline) {
     WEFT_DELAY_POINT("threads.idle_for_long");
     LockGuard guard(sched.lock);
     // Once out of the list it is somebody else's, who will wake it.
-    if (m->is_idle && sched.idle_m_count.load(std::memory_order_relaxed) > Kept()) {
+    if (m->is_idle.load(std::memory_order_relaxed) &&
+        sched.idle_m_count.load(std::memory_order_relaxed) > Kept()) {
       UnlinkIdleM(m);
       return false;
     }
@@ -180,6 +181,7 @@ bool AtThreadLimit() {
 
 [[noreturn]] void ThreadsExhausted() {
   if (!ClaimFatalReport()) HangForReport();
+  PrintReportPreamble();
   if (AtThreadLimit()) {
     WriteReport(absl::StrCat("runtime: program exceeds ",
                              sched.max_threads.load(std::memory_order_relaxed),
@@ -351,7 +353,7 @@ void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {
       m = PopIdleOrFreeM(p->affinity.load(std::memory_order_relaxed), &needs_thread);
   }
   if (m != nullptr && (!needs_thread || MakeThread(m))) {
-    m->spinning = spinning;
+    m->spinning.store(spinning, std::memory_order_relaxed);
     GivePTo(m, p);
     return;
   }

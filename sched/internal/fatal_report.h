@@ -11,6 +11,12 @@ namespace weft::internal {
 bool ClaimFatalReport();
 [[noreturn]] void HangForReport();
 
+// What is printed before each report, but for those that are made in signal handlers. Called on the
+// thread that reports, which may hold any lock of the runtime's. At most one; before threads start.
+void SetReportPreamble(void (*print)());
+// For who has claimed the report.
+void PrintReportPreamble();
+
 // Whether somebody is about to report why the program ends: it should not end otherwise meanwhile.
 bool FatalReportUnderWay();
 

@@ -77,7 +77,7 @@ struct M : Thread {
   G* next_after_scheduler = nullptr;
   bool next_inherits_slice = false;
   ExceptionState* exceptions = nullptr;
-  bool spinning = false;              // looking for work; counted in Sched::spinning
+  std::atomic<bool> spinning{false};  // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
 
   // --- the rest ---
@@ -88,14 +88,15 @@ struct M : Thread {
   // In Sched::idle_ms, or with next_idle alone in Sched::free_ms.
   M* next_idle = nullptr;
   M* previous_idle = nullptr;
-  bool is_idle = false;
+  std::atomic<bool> is_idle{false};  // written under Sched::lock
   M* next_all = nullptr;
   int16_t affinity = kEveryCpu;  // its thread's, see numa.cc
   uint32_t random = 0;
   pthread_t thread = {};  // if it was ended by EndMs()
   std::optional<stack::ThreadSignalStack> signal_stack;
-  G* locked_g = nullptr;        // the one goroutine that it runs, if LockOSThread() was called
-  int32_t thread_locks = 0;     // by that, without UnlockOSThread()
+  // The one goroutine that it runs, if LockOSThread() was called.
+  std::atomic<G*> locked_g{nullptr};
+  int32_t thread_locks = 0;     // by it, without UnlockOSThread()
   bool ends = false;            // that has ended without unlocking: so does the thread
   bool is_main_thread = false;  // which never ends
 
