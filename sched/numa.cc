@@ -248,7 +248,9 @@ int NodeQueueSizes() {
 }
 
 void FollowNode(M* m, const P* p) {
-  if (m->is_main_thread || m->locked_g.load(std::memory_order_relaxed) != nullptr || m->affinity == kUsersCpus) return;
+  if (m->is_main_thread || m->locked_g.load(std::memory_order_relaxed) != nullptr ||
+      m->affinity == kUsersCpus)
+    return;
   ChangeAffinity(m, p->affinity.load(std::memory_order_relaxed));
 }
 

@@ -12,6 +12,8 @@
 namespace weft {
 namespace {
 
+using internal::G;
+using internal::GStatus;
 using internal::sched;
 
 int64_t IdOf(const internal::G* g) {
@@ -147,25 +149,32 @@ SchedSnapshot GetLastSchedSnapshot(SnapshotDetail detail) ABSL_NO_THREAD_SAFETY_
   return snapshot;
 }
 
+GoroutineSnapshot internal::SnapshotOf(const G* g) {
+  const GStatus status = g->status.load(std::memory_order_acquire);
+  const stack::StackUse use = stack::UseOf(g->stack);
+  GoroutineSnapshot s;
+  s.id = g->id.load(std::memory_order_relaxed);
+  s.status = static_cast<int>(status);
+  s.name = g->name.load(std::memory_order_relaxed).Get();
+  if (status == GStatus::kWaiting) {
+    s.wait_reason = WaitReasonName(g->wait_reason.load(std::memory_order_relaxed));
+  }
+  s.stack_mode = use.mode;
+  s.stack_limit = use.limit;
+  s.stack_used = use.used;
+  s.stack_rest_bytes = use.rest;
+  s.pinned_stack_used = use.pinned;
+  s.stack_moves = use.moves;
+  return s;
+}
+
 std::vector<GoroutineSnapshot> GetGoroutineSnapshots() {
   std::vector<GoroutineSnapshot> snapshots;
   internal::ForEachG([&](const internal::G* g) {
-    const internal::GStatus status = g->status.load(std::memory_order_acquire);
+    GoroutineSnapshot snapshot = internal::SnapshotOf(g);
+    const auto status = static_cast<internal::GStatus>(snapshot.status);
     if (status == internal::GStatus::kIdle || status == internal::GStatus::kDead) return;
-    const stack::StackUse use = stack::UseOf(g->stack);
-    GoroutineSnapshot& s = snapshots.emplace_back();
-    s.id = g->id.load(std::memory_order_relaxed);
-    s.status = static_cast<int>(status);
-    s.name = g->name.load(std::memory_order_relaxed).Get();
-    if (status == internal::GStatus::kWaiting) {
-      s.wait_reason = WaitReasonName(g->wait_reason.load(std::memory_order_relaxed));
-    }
-    s.stack_mode = use.mode;
-    s.stack_limit = use.limit;
-    s.stack_used = use.used;
-    s.stack_rest_bytes = use.rest;
-    s.pinned_stack_used = use.pinned;
-    s.stack_moves = use.moves;
+    snapshots.push_back(snapshot);
   });
   return snapshots;
 }

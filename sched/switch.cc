@@ -67,6 +67,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Leave(M* m, G* g, int32_t ended_section
       static_cast<int16_t>(m->in_runtime.load(std::memory_order_relaxed) - ended_sections);
   m->in_runtime.store(1, std::memory_order_relaxed);
   g->exceptions = *m->exceptions;
+  g->turns.store(static_cast<uint16_t>(g->turns.load(std::memory_order_relaxed) + 1),
+                 std::memory_order_relaxed);
   g->m.store(nullptr, std::memory_order_relaxed);
 }
 

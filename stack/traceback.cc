@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include <algorithm>
 #include <array>
@@ -87,6 +88,13 @@ bool IsInModule(uintptr_t pc) {
   return _dl_find_object(reinterpret_cast<void*>(pc), &object) == 0;
 }
 
+// Something that tells modules apart; null for none.
+const void* ModuleOf(uintptr_t pc) {
+  dl_find_object object;
+  return _dl_find_object(reinterpret_cast<void*>(pc), &object) == 0 ? object.dlfo_link_map
+                                                                    : nullptr;
+}
+
 // Module and offset. _dl_find_object, unlike dladdr, takes no lock.
 void PrintModule(Writer& out, uintptr_t pc) {
   dl_find_object object;
@@ -108,28 +116,34 @@ void PrintModule(Writer& out, uintptr_t pc) {
 #else
 bool IsInModule(uintptr_t pc) { return pc != 0; }
 
+const void* ModuleOf(uintptr_t) { return nullptr; }
+
 void PrintModule(Writer& out, uintptr_t pc) { out.Text("\tpc=").Hex(pc).Text("\n"); }
 #endif
 
-// The innermost and the outermost frames of a walk, however deep: what Go prints.
+// Collects the frames of a walk, however deep, for a Trace: what Go prints.
 class Frames {
  public:
   void Add(uintptr_t pc) {
-    (count_ < kEnd ? inner_[count_] : outer_[count_ % kEnd]) = pc;
+    (count_ < Trace::kEnd ? inner_[count_] : outer_[count_ % Trace::kEnd]) = pc;
     ++count_;
   }
 
-  // Calls print(pc, innermost) for each kept one, and elided(n) where n were left out.
-  template <typename Print, typename Elided>
-  void ForEach(Print print, Elided elided) const {
-    for (size_t i = 0; i < count_ && i < kEnd; ++i) print(inner_[i], i == 0);
-    if (count_ > 2 * kEnd) elided(count_ - 2 * kEnd);
-    const size_t first_outer = count_ > 2 * kEnd ? count_ - kEnd : kEnd;
-    for (size_t i = first_outer; i < count_; ++i) print(outer_[i % kEnd], false);
+  // `first_returns`: the first one is a return address too. That may be the first byte of the next
+  // function already.
+  void CopyTo(Trace& trace, bool first_returns) const {
+    trace.count = 0;
+    trace.elided = count_ > 2 * kEnd ? count_ - 2 * kEnd : 0;
+    for (size_t i = 0; i < count_ && i < kEnd; ++i) {
+      trace.pcs[trace.count++] = i > 0 || first_returns ? inner_[i] - 1 : inner_[i];
+    }
+    for (size_t i = kEnd + trace.elided; i < count_; ++i) {
+      trace.pcs[trace.count++] = outer_[i % kEnd] - 1;
+    }
   }
 
  private:
-  static constexpr size_t kEnd = 50;
+  static constexpr size_t kEnd = Trace::kEnd;
   size_t count_ = 0;
   std::array<uintptr_t, kEnd> inner_;
   std::array<uintptr_t, kEnd> outer_;
@@ -181,18 +195,14 @@ void PrintFunction(Writer& out, uintptr_t pc, const char* arguments) {
   out.Bytes(name.data(), length).Text(arguments);
 }
 
-void PrintFrames(Writer& out, const MachineState& from, uintptr_t caller_pc, const Bounds& bounds,
-                 bool from_is_return_address) {
-  Frames frames;
-  Walk(from, caller_pc, bounds, frames);
-  frames.ForEach(
-      [&](uintptr_t pc, bool innermost) {
-        // A return address may be the first byte of the next function already.
-        if (!innermost || from_is_return_address) --pc;
-        PrintFunction(out, pc, "(...)\n");
-        PrintModule(out, pc);
-      },
-      [&](size_t elided) { out.Text("...").Decimal(elided).Text(" frames elided...\n"); });
+void PrintFrames(Writer& out, const Trace& trace) {
+  for (size_t i = 0; i < trace.count; ++i) {
+    if (i == Trace::kEnd && trace.elided > 0) {
+      out.Text("...").Decimal(trace.elided).Text(" frames elided...\n");
+    }
+    PrintFunction(out, trace.pcs[i], "(...)\n");
+    PrintModule(out, trace.pcs[i]);
+  }
 }
 
 // Whether `word` is an address in some module, right after a call.
@@ -230,6 +240,61 @@ uintptr_t FirstFrame(const MachineState& state, const Bounds& bounds) {
   return state.fp;
 }
 
+void GetTraceOf(const MachineState& state, uintptr_t caller_pc, Trace& trace) {
+  const Bounds bounds = BoundsOf(state.sp);
+  MachineState from = state;
+  if (caller_pc == 0) {
+    from.fp = FirstFrame(state, bounds);
+    caller_pc = CallerOfLeaf(from, bounds);
+  }
+  Frames frames;
+  Walk(from, caller_pc, bounds, frames);
+  frames.CopyTo(trace, /*first_returns=*/false);
+}
+
+// From the caller of the function whose frame that is.
+void GetTraceFrom(const void* frame, Trace& trace) {
+  trace.count = 0;
+  trace.elided = 0;
+  const auto fp = reinterpret_cast<uintptr_t>(frame);
+  const Bounds bounds = BoundsOf(fp);
+  Frame own;
+  if (!ReadFrame(fp, bounds, own)) return;
+  Frames frames;
+  Walk({.pc = own.return_address, .sp = fp, .fp = own.caller_fp}, 0, bounds, frames);
+  frames.CopyTo(trace, /*first_returns=*/true);
+}
+
+// The frames of a library from where it was interrupted to who has called it.
+struct WayOut {
+  uintptr_t interrupted_at;
+  const void* module;
+  bool reached = false;
+  bool found = false;
+  MachineState caller = {};
+  size_t count = 0;
+  std::array<uintptr_t, 32> pcs = {};
+};
+
+// The x86-64 ABI's number of the frame pointer in unwind tables.
+constexpr int kFramePointer = 6;
+
+_Unwind_Reason_Code FindWayOut(_Unwind_Context* context, void* arg) {
+  auto* out = static_cast<WayOut*>(arg);
+  const uintptr_t pc = _Unwind_GetIP(context);
+  if (pc == out->interrupted_at) out->reached = true;
+  if (!out->reached) return _URC_NO_REASON;  // the handler
+  if (ModuleOf(pc) != out->module) {
+    const auto fp = static_cast<uintptr_t>(_Unwind_GetGR(context, kFramePointer));
+    out->caller = {.pc = pc, .sp = fp, .fp = fp};
+    out->found = true;
+    return _URC_END_OF_STACK;
+  }
+  if (out->count == out->pcs.size()) return _URC_END_OF_STACK;
+  out->pcs[out->count++] = pc;
+  return _URC_NO_REASON;
+}
+
 void PrintHeader(int fd) {
   // Acquire: with SetTraceHooks().
   if (auto* header = header_hook.load(std::memory_order_acquire); header != nullptr) {
@@ -263,7 +328,9 @@ TraceHooks GetTraceHooks() {
           .claim_fatal_report = claim_hook.load(std::memory_order_acquire)};
 }
 
-void PrintTrace(int fd, const Context& context, const void* block) {
+void GetTrace(const Context& context, const void* block, Trace& trace) {
+  trace.count = 0;
+  trace.elided = 0;
   if (context.sp == nullptr) return;
   Bounds bounds = {reinterpret_cast<uintptr_t>(context.stack_lo),
                    reinterpret_cast<uintptr_t>(context.stack_hi), true};
@@ -274,19 +341,50 @@ void PrintTrace(int fd, const Context& context, const void* block) {
     bounds.shift = reinterpret_cast<uintptr_t>(block) - sp;
   }
   if (context.stack_hi == nullptr) bounds = {state.sp, state.sp + kThreadStack, false};
+  Frames frames;
+  Walk(state, 0, bounds, frames);
+  frames.CopyTo(trace, /*first_returns=*/true);
+}
+
+void GetInterruptedTrace(const MachineState& state, Trace& trace) {
+  GetTraceOf(state, /*caller_pc=*/0, trace);
+}
+
+void GetSampledTrace(const MachineState& state, Trace& trace) {
+  WayOut out = {.interrupted_at = state.pc, .module = ModuleOf(state.pc)};
+  // Of the module that this code is in frame pointers are known to be kept.
+  if (out.module != ModuleOf(reinterpret_cast<uintptr_t>(&GetSampledTrace))) {
+    _Unwind_Backtrace(FindWayOut, &out);
+  }
+  if (!out.found) {
+    GetTraceOf(state, /*caller_pc=*/0, trace);
+    return;
+  }
+  Frames frames;
+  for (size_t i = 0; i < out.count; ++i) frames.Add(out.pcs[i]);
+  Walk(out.caller, 0, BoundsOf(out.caller.fp), frames);
+  frames.CopyTo(trace, /*first_returns=*/false);
+}
+
+void PrintTrace(int fd, const Context& context, const void* block) {
+  Trace trace;
+  GetTrace(context, block, trace);
   Writer out(fd);
-  PrintFrames(out, state, 0, bounds, true);
+  PrintFrames(out, trace);
+}
+
+__attribute__((noinline)) void GetCurrentTrace(Trace& trace) {
+  GetTraceFrom(__builtin_frame_address(0), trace);
 }
 
 __attribute__((noinline)) void PrintCurrentTrace(int fd) {
-  const auto fp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  const Bounds bounds = BoundsOf(fp);
-  Frame own;
-  if (!ReadFrame(fp, bounds, own)) return;
+  Trace trace;
+  GetTraceFrom(__builtin_frame_address(0), trace);
+  if (trace.count == 0) return;
   PrintHeader(fd);
   {
     Writer out(fd);
-    PrintFrames(out, {.pc = own.return_address, .sp = fp, .fp = own.caller_fp}, 0, bounds, true);
+    PrintFrames(out, trace);
   }
   PrintTrailer(fd);
 }
@@ -294,14 +392,10 @@ __attribute__((noinline)) void PrintCurrentTrace(int fd) {
 void PrintInterruptedTrace(int fd, const MachineState& state, uintptr_t caller_pc) {
   PrintHeader(fd);
   {
-    const Bounds bounds = BoundsOf(state.sp);
-    MachineState from = state;
-    if (caller_pc == 0) {
-      from.fp = FirstFrame(state, bounds);
-      caller_pc = CallerOfLeaf(from, bounds);
-    }
+    Trace trace;
+    GetTraceOf(state, caller_pc, trace);
     Writer out(fd);
-    PrintFrames(out, from, caller_pc, bounds, false);
+    PrintFrames(out, trace);
   }
   PrintTrailer(fd);
 }

@@ -15,6 +15,8 @@
 #ifndef WEFT_STACK_TRACEBACK_H_
 #define WEFT_STACK_TRACEBACK_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "stack/arch.h"
@@ -37,6 +39,25 @@ struct TraceHooks {
 // Call it once, before threads that may print.
 void SetTraceHooks(const TraceHooks& hooks);
 TraceHooks GetTraceHooks();
+
+// A hundred frames at most, the innermost 50 and the outermost 50.
+struct Trace {
+  static constexpr size_t kEnd = 50;
+  // Addresses of instructions, not return addresses: for who looks up functions and lines.
+  // Innermost first.
+  std::array<uintptr_t, 2 * kEnd> pcs;
+  size_t count = 0;
+  size_t elided = 0;  // left out after the first kEnd
+};
+
+// What PrintTrace() and PrintInterruptedTrace() print, as numbers.
+void GetTrace(const Context& context, const void* block, Trace& trace);
+void GetInterruptedTrace(const MachineState& state, Trace& trace);
+// The same where the code that was interrupted is sound, in its signal handler. In libraries that
+// keep no frame pointers it goes by the unwinder, so the function that has called them is not lost.
+void GetSampledTrace(const MachineState& state, Trace& trace);
+// Of the calling goroutine or thread, from the caller's frame on.
+void GetCurrentTrace(Trace& trace);
 
 // The frames of a context that is not running. No header: the caller knows whose it is. A hundred
 // frames at most, the innermost 50 and the outermost 50. `block`: where the bytes [sp, stack_hi)

@@ -158,6 +158,15 @@ alias(
         urls = ["https://archives.boost.io/release/1.81.0/source/boost_1_81_0.tar.bz2"],
     )
 
+    # Debug information, for dumps with files and lines.
+    _maybe(
+        system_or_archive,
+        name = "elfutils",
+        debian_packages = ["libdw-dev"],
+        probes = ["/usr/include/elfutils/libdwfl.h"],
+        system_build_file = Label("//third_party/system:elfutils.BUILD"),
+    )
+
     # LLVM's headers, for //stack/escape_pass. Optional.
     _maybe(
         llvm_repository,

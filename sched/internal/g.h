@@ -64,11 +64,12 @@ struct alignas(64) G : Waiter {
   std::atomic<WaitReason> wait_reason{WaitReason::kNone};  // the latest
   stack::SizeClass stack_class{};
   std::atomic<GStatus> status{GStatus::kIdle};
-  int16_t runtime_depth = 0;      // Thread::in_runtime while it is not on a thread
-  int16_t blocking_sections = 0;  // open ones
-  uint32_t runnable_since = 0;    // see Stamp(); 0: nobody wants to know
-  bool bound = false;             // only the thread of `m` may run it, see bound.cc
-  std::atomic<M*> m{nullptr};     // who runs it, or alone may
+  int16_t runtime_depth = 0;       // Thread::in_runtime while it is not on a thread
+  int16_t blocking_sections = 0;   // open ones
+  uint32_t runnable_since = 0;     // see Stamp(); 0: nobody wants to know
+  std::atomic<uint16_t> turns{0};  // that it has had: tells one wait from the next
+  bool bound = false;              // only the thread of `m` may run it, see bound.cc
+  std::atomic<M*> m{nullptr};      // who runs it, or alone may
   ExceptionState exceptions;
   stack::Resident stack;  // in part
 

@@ -33,6 +33,7 @@
 #include "sched/internal/timer_heap.h"
 #include "sched/poller.h"
 #include "sched/runtime.h"
+#include "sched/snapshot.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
 #include "stack/context.h"
@@ -557,6 +558,9 @@ enum class Liveness {
   kForeign,   // only a thread of the program's own could wake a goroutine now
 };
 Liveness CheckDeadlock();
+
+// --- snapshot.cc ---
+GoroutineSnapshot SnapshotOf(const G* g);
 
 // --- all_goroutines.cc ---
 // Makes new Gs, at most `most`, into `out`; returns how many.

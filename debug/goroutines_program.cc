@@ -1,0 +1,56 @@
+// What goroutines_test looks at: goroutines in all states. Prints a line when they are in them, and
+// then, with the argument `quit` or `ignore`, sends itself SIGQUIT, which it ignores or does not.
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+
+#include "absl/time/time.h"
+#include "chan/chan.h"
+#include "sched/goroutine.h"
+
+namespace {
+
+std::atomic<int> ready{0};
+
+__attribute__((noinline)) void ReceiveForEver(weft::Chan<int> from) {
+  ready.fetch_add(1);
+  from.Recv();
+}
+
+__attribute__((noinline)) void ComputeForEver() {
+  ready.fetch_add(1);
+  for (std::atomic<bool> stop{false}; !stop.load(std::memory_order_relaxed);) {
+  }
+}
+
+__attribute__((noinline)) void BlockForEver() {
+  const weft::BlockingSection section;
+  ready.fetch_add(1);
+  for (;;) pause();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool ignores = argc > 1 && std::strcmp(argv[1], "ignore") == 0;
+  if (ignores) signal(SIGQUIT, SIG_IGN);
+  return weft::Main([&] {
+    const weft::Chan<int> never(0);
+    weft::Go([never] { ReceiveForEver(never); });
+    weft::Go([] { ComputeForEver(); });
+    weft::Go([] { BlockForEver(); });
+    while (ready.load() < 3) weft::Sleep(absl::Milliseconds(1));
+    std::puts("ready");
+    std::fflush(stdout);
+    if (argc > 1) kill(getpid(), SIGQUIT);
+    if (ignores) {
+      weft::Sleep(absl::Milliseconds(100));
+      return 0;
+    }
+    weft::Sleep(absl::Hours(1));
+    return 0;
+  });
+}

@@ -1,0 +1,311 @@
+// Dumps: that each goroutine is there, with its state, frames, files and lines. DB-05, DB-08.
+#include "debug/goroutines.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "chan/chan.h"
+#include "debug/symbolizer.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "sched/clock.h"
+#include "sched/goroutine.h"
+#include "sched/sync/mutex.h"
+#include "sched/testing.h"
+#include "stack/mode.h"
+#include "tests/rounds.h"
+#include "tests/subprocess.h"
+
+namespace weft::debug {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
+using weft::testing::Eventually;
+using weft::testing::ForEachMaxProcs;
+using weft::testing::ProcessResult;
+using weft::testing::Rounds;
+using weft::testing::RunOnGoroutine;
+using weft::testing::RunProcess;
+
+// ThreadSanitizer keeps signals back until the thread makes a call that it knows.
+constexpr bool kSignalsAreLate = WEFT_TSAN != 0;
+
+// The part of a dump that is about goroutine `id`; empty: there is none.
+std::string Of(const std::string& dump, uint64_t id) {
+  for (const absl::string_view part : absl::StrSplit(dump, "\n\n")) {
+    if (absl::StartsWith(part, absl::StrCat("goroutine ", id, " ["))) return std::string(part);
+  }
+  return "";
+}
+
+__attribute__((noinline)) void WaitInHere(const Chan<int>& c) {
+  c.Recv();
+  asm volatile("");
+}
+
+TEST(SymbolizerTest, KnowsFunctionFileAndLine) {
+  const int line = __LINE__ + 1;
+  const std::string text = CurrentStack();
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("debug/goroutines_test.cc:", line)));
+  EXPECT_THAT(text, HasSubstr("SymbolizerTest_KnowsFunctionFileAndLine_Test::TestBody(...)\n\t"));
+  EXPECT_EQ(Symbolize(1).module, "");
+  EXPECT_EQ(Symbolize(1).function, "");
+  // A function of a library that has no line table here.
+  const SourceLocation at = Symbolize(reinterpret_cast<uintptr_t>(&getppid) + 1);
+  EXPECT_THAT(at.module, HasSubstr("libc"));
+  EXPECT_THAT(at.function, HasSubstr("getppid"));
+}
+
+TEST(GoroutinesTest, DB05_OwnAndAllStacksStartWithGoroutine) {
+  EXPECT_THAT(CurrentStack(), StartsWith("thread "));
+  RunOnGoroutine([] {
+    EXPECT_THAT(CurrentStack(),
+                StartsWith(absl::StrCat("goroutine ", GoroutineId(), " [running]:\n")));
+    EXPECT_THAT(FormatGoroutines(GetGoroutineTraces()), StartsWith("goroutine "));
+  });
+}
+
+TEST(GoroutinesTest, ShowsEachStateWithItsFrames) {
+  ForEachMaxProcs([] {
+    std::atomic<uint64_t> receiver{0}, locked{0}, blocked{0}, spinner{0}, sleeper{0}, mutexer{0};
+    std::atomic<bool> stop{false};
+    std::atomic<int> left{6};
+    const Chan<int> c(0);
+    Mutex mutex;
+    mutex.Lock();
+    Go([&] {
+      receiver.store(GoroutineId());
+      WaitInHere(c);
+      left.fetch_sub(1);
+    });
+    Go([&] {
+      LockOSThread();
+      locked.store(GoroutineId());
+      WaitInHere(c);
+      UnlockOSThread();
+      left.fetch_sub(1);
+    });
+    Go([&] {
+      const BlockingSection section;
+      blocked.store(GoroutineId());
+      while (!stop.load()) usleep(1000);
+      left.fetch_sub(1);
+    });
+    Go([&] {
+      sleeper.store(GoroutineId());
+      while (!stop.load()) Sleep(absl::Seconds(1));
+      left.fetch_sub(1);
+    });
+    Go([&] {
+      mutexer.store(GoroutineId());
+      mutex.Lock();
+      mutex.Unlock();
+      left.fetch_sub(1);
+    });
+    Go([&] {
+      spinner.store(GoroutineId());
+      while (!stop.load()) {
+      }
+      left.fetch_sub(1);
+    });
+    std::string dump;
+    const auto is = [&](const std::atomic<uint64_t>& id, const char* state) {
+      return absl::StartsWith(Of(dump, id.load()),
+                              absl::StrCat("goroutine ", id.load(), " [", state, "]:\n"));
+    };
+    EXPECT_TRUE(Eventually([&] {
+      dump = FormatGoroutines(GetGoroutineTraces({.signal = DefaultTraceSignal()}));
+      return is(receiver, "chan receive") && is(locked, "chan receive, locked to thread") &&
+             is(blocked, "syscall") && is(sleeper, "sleep") && is(mutexer, "sync.Mutex.Lock") &&
+             (is(spinner, "running") || is(spinner, "preempted") || is(spinner, "runnable"));
+    })) << dump;
+    for (const std::atomic<uint64_t>* id : {&receiver, &locked}) {
+      EXPECT_THAT(Of(dump, id->load()), HasSubstr("WaitInHere(...)\n\t"));
+      EXPECT_THAT(Of(dump, id->load()),
+                  ContainsRegex("goroutines_test.cc:[0-9]+ [+]0x[0-9a-f]+\n"));
+    }
+    for (const std::atomic<uint64_t>* id : {&receiver, &locked, &sleeper, &mutexer, &blocked}) {
+      if (id == &blocked && kSignalsAreLate) continue;
+      EXPECT_THAT(Of(dump, id->load()), HasSubstr("\ncreated by "));
+      EXPECT_THAT(Of(dump, id->load()), HasSubstr("goroutines_test.cc:"));
+      EXPECT_THAT(Of(dump, id->load()), Not(HasSubstr("unavailable")));
+    }
+    stop.store(true);
+    c.Close();
+    mutex.Unlock();
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0 && NumGoroutine() == 0; }));
+  });
+}
+
+TEST(GoroutinesTest, ThoseThatRunAreSampledWhereTheyAre) {
+  if (kSignalsAreLate) GTEST_SKIP() << "signals come late under ThreadSanitizer";
+  SetMaxProcs(2);
+  std::atomic<uint64_t> id{0};
+  std::atomic<bool> stop{false};
+  std::atomic<bool> ended{false};
+  Go([&] {
+    id.store(GoroutineId());
+    while (!stop.load()) {
+    }
+    ended.store(true);
+  });
+  ASSERT_TRUE(Eventually([&] { return id.load() != 0; }));
+  EXPECT_TRUE(Eventually([&] {
+    const std::string text =
+        Of(FormatGoroutines(GetGoroutineTraces({.signal = DefaultTraceSignal()})), id.load());
+    return absl::StrContains(text, "goroutines_test.cc:") &&
+           !absl::StrContains(text, "unavailable");
+  }));
+  // Without a signal nobody asks.
+  EXPECT_THAT(Of(FormatGoroutines(GetGoroutineTraces()), id.load()),
+              HasSubstr("\tgoroutine running on other thread; stack unavailable\n"));
+  stop.store(true);
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+}
+
+TEST(GoroutinesTest, OfADeepStackTheMiddleIsLeftOut) {
+  static Chan<int> c;
+  c = Chan<int>(0);
+  struct Deep {
+    static __attribute__((noinline)) int Down(int n) {
+      if (n == 0) return c.Recv().value_or(1);
+      const int below = Down(n - 1);
+      asm volatile("" ::"r"(below));
+      return below + 1;
+    }
+  };
+  std::atomic<bool> ended{false};
+  std::atomic<uint64_t> id{0};
+  Go([&] {
+    id.store(GoroutineId());
+    Deep::Down(1000);
+    ended.store(true);
+  });
+  std::string text;
+  EXPECT_TRUE(Eventually([&] {
+    text = Of(FormatGoroutines(GetGoroutineTraces()), id.load());
+    return absl::StrContains(text, "[chan receive]");
+  }));
+  EXPECT_THAT(text, ContainsRegex("\n[.]{3}9[0-9][0-9] frames elided[.]{3}\n"));
+  c.Close();
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+}
+
+TEST(GoroutinesTest, GroupsThoseThatAreAlike) {
+  const Chan<int> c(0);
+  std::atomic<int> left{20};
+  for (int i = 0; i < 20; ++i) {
+    Go([&] {
+      WaitInHere(c);
+      left.fetch_sub(1);
+    });
+  }
+  std::string text;
+  EXPECT_TRUE(Eventually([&] {
+    text = FormatGoroutines(GetGoroutineTraces(), /*group=*/true);
+    return absl::StartsWith(text, "20 goroutines [chan receive]: ");
+  })) << text;
+  EXPECT_EQ(std::vector<std::string>(absl::StrSplit(text, "WaitInHere(")).size(), 2u) << text;
+  c.Close();
+  EXPECT_TRUE(Eventually([&] { return left.load() == 0 && NumGoroutine() == 0; }));
+}
+
+TEST(GoroutinesTest, SaysForHowLongTheyWait) {
+  const Chan<int> c(0);
+  std::atomic<uint64_t> id{0};
+  std::atomic<bool> ended{false};
+  Go([&] {
+    id.store(GoroutineId());
+    WaitInHere(c);
+    ended.store(true);
+  });
+  const auto waiting = [&] {
+    for (const GoroutineTrace& trace : GetGoroutineTraces()) {
+      if (trace.goroutine.id == id.load() && trace.goroutine.status == 4) return trace.waiting;
+    }
+    return absl::InfiniteDuration();
+  };
+  ASSERT_TRUE(Eventually([&] { return waiting() == absl::ZeroDuration(); })) << "nobody looked yet";
+  NoteWaits();
+  const Instant noted = Instant::Now();
+  EXPECT_TRUE(Eventually([&] { return waiting() > absl::Milliseconds(5); }));
+  NoteWaits();
+  EXPECT_GE(waiting(), absl::Milliseconds(5)) << "it is the same wait";
+  EXPECT_LE(waiting(), Instant::Now() - noted + absl::Milliseconds(100));
+  c.Close();
+  EXPECT_TRUE(Eventually([&] { return ended.load(); }));
+
+  std::vector<GoroutineTrace> traces(1);
+  traces[0].goroutine.id = 7;
+  traces[0].goroutine.status = 4;
+  traces[0].goroutine.wait_reason = "chan receive";
+  traces[0].waiting = absl::Seconds(179);
+  EXPECT_THAT(FormatGoroutines(traces), StartsWith("goroutine 7 [chan receive, 2 minutes]:\n"));
+  traces[0].waiting = absl::Seconds(59);
+  EXPECT_THAT(FormatGoroutines(traces), StartsWith("goroutine 7 [chan receive]:\n"));
+}
+
+TEST(GoroutinesTest, MayBeTakenWhileAllComesAndGoes) {
+  ForEachMaxProcs([] {
+    std::atomic<bool> stop{false};
+    std::atomic<int> left{4};
+    for (int i = 0; i < 4; ++i) {
+      Go([&, i] {
+        while (!stop.load()) {
+          Go([] { Sleep(absl::Microseconds(20)); });
+          if (i == 0) {
+            const BlockingSection section;
+          }
+          if (i == 1) Sleep(absl::Microseconds(10));
+          Yield();
+        }
+        left.fetch_sub(1);
+      });
+    }
+    for (int i = 0; i < Rounds(100); ++i) {
+      for (const GoroutineTrace& trace : GetGoroutineTraces({.signal = DefaultTraceSignal()})) {
+        EXPECT_NE(trace.goroutine.id, 0u);
+        EXPECT_LE(trace.frames.size(), 100u);
+      }
+    }
+    stop.store(true);
+    EXPECT_TRUE(Eventually([&] { return left.load() == 0 && NumGoroutine() == 0; }));
+  });
+}
+
+TEST(SigquitTest, DB08_PrintsAllStacksAndEndsTheProgram) {
+  for (const char* procs : {"1", "4"}) {
+    const ProcessResult result = RunProcess({"debug/goroutines_program", "quit"},
+                                            {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
+    EXPECT_EQ(result.exit_status, 2) << result.signal;
+    EXPECT_EQ(result.out, "ready\n");
+    EXPECT_THAT(result.err, StartsWith("SIGQUIT: quit\n\ngoroutine 1 ["));
+    EXPECT_THAT(result.err, HasSubstr("ReceiveForEver("));
+    EXPECT_THAT(result.err, HasSubstr("goroutines_program.cc:"));
+    if (kSignalsAreLate) continue;
+    EXPECT_THAT(result.err, HasSubstr("ComputeForEver("));
+    EXPECT_THAT(result.err, HasSubstr("BlockForEver("));
+    EXPECT_THAT(result.err, Not(HasSubstr("unavailable")));
+  }
+}
+
+TEST(SigquitTest, WhoIgnoresItGoesOn) {
+  const ProcessResult result = RunProcess({"debug/goroutines_program", "ignore"});
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_EQ(result.out, "ready\n");
+  EXPECT_EQ(result.err, "");
+}
+
+}  // namespace
+}  // namespace weft::debug

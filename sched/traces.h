@@ -1,0 +1,51 @@
+// Where every goroutine is: what dumps and profiles of goroutines are made of.
+#ifndef WEFT_SCHED_TRACES_H_
+#define WEFT_SCHED_TRACES_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "sched/snapshot.h"
+
+namespace weft {
+
+struct GoroutineTrace {
+  GoroutineSnapshot goroutine;
+  uint64_t creator = 0;      // the goroutine that started it; 0: a thread did
+  uintptr_t created_at = 0;  // in the call of Go(); 0: it is main
+  // How long it has waited, as far as NoteWaits() has seen; zero for one that does not wait.
+  absl::Duration waiting = absl::ZeroDuration();
+  // Instructions, innermost first: those that are running calls, but for the first one of a
+  // goroutine that runs. Of a deep stack the innermost 50 and the outermost 50.
+  std::vector<uintptr_t> frames;
+  uint64_t elided = 0;  // frames that were left out after the first 50
+  // It runs, and its thread did not answer: it has no frames.
+  bool unavailable = false;
+};
+
+struct TraceOptions {
+  // Asks threads that run a goroutine for its frames. A system call that one is in may return EINTR
+  // by that, as by any signal. Zero: those that run have no frames.
+  int signal = 0;
+  // Threads that have not answered by then, as they have the signal blocked, are left out.
+  absl::Duration limit = absl::Milliseconds(100);
+};
+
+// A signal for TraceOptions that glibc, debuggers and Go leave alone: SIGRTMIN + 8.
+int DefaultTraceSignal();
+
+// All goroutines that have not ended, by number. Stops the world meanwhile: about a microsecond for
+// each goroutine that waits, and up to `limit` where threads have to be asked. Starts the scheduler
+// if it is not running. From goroutines and threads; may park. Installs a handler for the signal,
+// which passes on those that are not its own.
+std::vector<GoroutineTrace> GetGoroutineTraces(const TraceOptions& options = {});
+
+// Looks which goroutines wait since the last look: whoever calls it every minute finds minutes in
+// GoroutineTrace::waiting. (A clock read at each park would cost more than the park.) Takes a few
+// nanoseconds for each goroutine. From one thread at a time.
+void NoteWaits();
+
+}  // namespace weft
+
+#endif  // WEFT_SCHED_TRACES_H_
