@@ -4,11 +4,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <tuple>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -63,29 +65,38 @@ absl::string_view Function(const SourceLocation& at) {
   return absl::StripSuffix(at.function, "()");
 }
 
+struct Line {
+  std::string text;
+  bool is_internal = false;
+};
+
 // Lines of addresses that come again and again.
 class Lines {
  public:
-  const std::string& Of(uintptr_t pc) {
-    std::string& text = lines_[pc];
-    if (text.empty()) {
+  const Line& Of(uintptr_t pc) {
+    Line& line = lines_[pc];
+    if (line.text.empty()) {
       const SourceLocation at = Symbolize(pc);
-      text = absl::StrCat(Function(at), "(...)\n", Place(at));
+      line.text = absl::StrCat(Function(at), "(...)\n", Place(at));
+      line.is_internal = absl::StartsWith(at.function, "weft::internal::");
     }
-    return text;
+    return line;
   }
 
  private:
-  std::map<uintptr_t, std::string> lines_;
+  std::map<uintptr_t, Line> lines_;
 };
 
+// Without those of the runtime's insides, as Go does; with them where there are no others.
 void AppendFrames(const std::vector<uintptr_t>& frames, uint64_t elided, Lines& lines,
                   std::string& text) {
+  const bool all = std::all_of(frames.begin(), frames.end(),
+                               [&](uintptr_t pc) { return lines.Of(pc).is_internal; });
   for (size_t i = 0; i < frames.size(); ++i) {
     if (i == stack::Trace::kEnd && elided > 0) {
       absl::StrAppend(&text, "...", elided, " frames elided...\n");
     }
-    text += lines.Of(frames[i]);
+    if (const Line& line = lines.Of(frames[i]); all || !line.is_internal) text += line.text;
   }
 }
 

@@ -1,8 +1,8 @@
 // Dumps of goroutines in Go's form, with files and lines:
 //
 //   goroutine 7 [chan receive, 2 minutes]:
-//   weft::internal::LeaveStack(...)
-//   	sched/switch.cc:171 +0x5d
+//   weft::Waiter::Park(...)
+//   	sched/waiter.cc:171 +0x5d
 //   app::Reader::Next(...)
 //   	app/reader.cc:44 +0x1c
 //   created by app::Serve in goroutine 1
@@ -19,8 +19,9 @@
 
 namespace weft::debug {
 
-// All of them, with an empty line after each. `group`: those that wait for the same at the same
-// place, and were started at the same, once: "3 goroutines [chan receive]: 7 9 12".
+// All of them, with an empty line after each. Frames of functions in weft::internal are left out,
+// but where there are no others. `group`: those that wait for the same at the same place, and were
+// started at the same, once: "3 goroutines [chan receive]: 7 9 12".
 std::string FormatGoroutines(const std::vector<GoroutineTrace>& traces, bool group = false);
 
 struct DumpOptions {

@@ -130,6 +130,7 @@ TEST(GoroutinesTest, ShowsEachStateWithItsFrames) {
              is(blocked, "syscall") && is(sleeper, "sleep") && is(mutexer, "sync.Mutex.Lock") &&
              (is(spinner, "running") || is(spinner, "preempted") || is(spinner, "runnable"));
     })) << dump;
+    EXPECT_THAT(dump, Not(HasSubstr("\nweft::internal::")));
     for (const std::atomic<uint64_t>* id : {&receiver, &locked}) {
       EXPECT_THAT(Of(dump, id->load()), HasSubstr("WaitInHere(...)\n\t"));
       EXPECT_THAT(Of(dump, id->load()),

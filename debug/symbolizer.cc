@@ -1,5 +1,6 @@
 #include "debug/symbolizer.h"
 
+#include <cxxabi.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <unistd.h>
@@ -7,11 +8,13 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <map>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/debugging/symbolize.h"
+#include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
@@ -132,6 +135,13 @@ SourceLocation Symbolize(uintptr_t pc) {
   std::array<char, 1024> name;
   if (absl::Symbolize(reinterpret_cast<const void*>(pc), name.data(), name.size())) {
     location.function = name.data();
+    // What its demangler does not know, the C++ runtime's may.
+    if (absl::StartsWith(location.function, "_Z")) {
+      int status = 0;
+      char* demangled = abi::__cxa_demangle(name.data(), nullptr, nullptr, &status);
+      if (status == 0) location.function = demangled;
+      std::free(demangled);
+    }
   }
   return location;
 }
