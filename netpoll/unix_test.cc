@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,10 +30,23 @@ using testing::Rounds;
 using testing::TaskGroup;
 using testing::TaskKind;
 
+// A directory for sockets, gone at the end. Not in TempDir(), whose name may be longer than a
+// socket's may be.
+class SocketDirectory {
+ public:
+  SocketDirectory() : name_("/tmp/weft-XXXXXX") { EXPECT_NE(mkdtemp(name_.data()), nullptr); }
+  ~SocketDirectory() { std::filesystem::remove_all(name_); }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::string name_;
+};
+
 // A name that nobody else has, for a socket's file.
 std::string NewPath() {
+  static const SocketDirectory directory;
   static std::atomic<int> next{0};
-  return absl::StrCat(::testing::TempDir(), "/u", getpid(), ".", next.fetch_add(1));
+  return absl::StrCat(directory.name(), "/u", next.fetch_add(1));
 }
 
 bool Exists(const std::string& path) {
