@@ -158,6 +158,24 @@ alias(
         urls = ["https://archives.boost.io/release/1.81.0/source/boost_1_81_0.tar.bz2"],
     )
 
+    # libcurl, for //tools:fetch.
+    _maybe(
+        system_or_archive,
+        name = "curl",
+        debian_packages = ["libcurl4-openssl-dev"],
+        probes = ["/usr/include/x86_64-linux-gnu/curl/curl.h"],
+        system_build_file = Label("//third_party/system:curl.BUILD"),
+    )
+
+    # OpenSSL's digests.
+    _maybe(
+        system_or_archive,
+        name = "openssl",
+        debian_packages = ["libssl-dev"],
+        probes = ["/usr/include/openssl/evp.h"],
+        system_build_file = Label("//third_party/system:openssl.BUILD"),
+    )
+
     # Debug information, for dumps with files and lines.
     _maybe(
         system_or_archive,
