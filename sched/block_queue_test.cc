@@ -27,6 +27,20 @@ TEST(BlockQueueTest, FirstInFirstOut) {
   EXPECT_TRUE(queue.empty());
 }
 
+// Under the address sanitizer what is not given back is reported.
+TEST(BlockQueueTest, WhatIsFreedCanBeUsedAgain) {
+  std::vector<int> items(1'000);
+  BlockQueue<int> queue;
+  queue.Free();
+  for (int round = 0; round < 3; ++round) {
+    for (int& item : items) queue.PushBack(&item);
+    EXPECT_EQ(queue.PopFront(), &items[0]);
+    queue.Free();
+    EXPECT_TRUE(queue.empty());
+    EXPECT_EQ(queue.PopFront(), nullptr);
+  }
+}
+
 // Against std::deque, with every operation in every state.
 TEST(BlockQueueTest, DoesWhatADequeDoes) {
   std::vector<int> items(5'000);

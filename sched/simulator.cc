@@ -58,6 +58,11 @@ struct SimLock {
 };
 
 struct SharedQueue {
+  SharedQueue() = default;
+  ~SharedQueue() { tasks.Free(); }
+  SharedQueue(const SharedQueue&) = delete;
+  SharedQueue& operator=(const SharedQueue&) = delete;
+
   BlockQueue<Task> tasks;
   SimLock lock;
 };

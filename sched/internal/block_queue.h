@@ -4,7 +4,8 @@
 // the goroutines themselves would meet a cache miss for each that is taken, one after the other and
 // under the lock; here a hundred pointers are one copy. Not thread-safe: its user has a lock.
 //
-// There is no destructor, as goroutines run on while the program's statics are destroyed.
+// There is no destructor, as goroutines run on while the program's statics are destroyed: one that
+// does have an end is to be freed.
 #ifndef WEFT_SCHED_INTERNAL_BLOCK_QUEUE_H_
 #define WEFT_SCHED_INTERNAL_BLOCK_QUEUE_H_
 
@@ -69,6 +70,14 @@ class BlockQueue {
       if (end_ == 0 || size_ == 0) DropLast();
     }
     return count;
+  }
+
+  // Gives back all memory; then it is empty.
+  void Free() {
+    size_ = 0;
+    while (first_ != nullptr) DropFirst();
+    delete spare_;
+    spare_ = nullptr;
   }
 
  private:
