@@ -34,8 +34,12 @@
 //   lock, sched.lock. So goroutines that lost their P (lease.cc, bound.cc) wait in the machine's
 //   queue, which has that lock, and idle Ps are under it too, in a list for each node.
 //
-// A lock of a node's is taken with no other lock in hand, but for the change of the map, which has
-// sched.lock; with it in hand none is.
+// A node's lock is taken with none of the scheduler's other locks in hand, but for the change of
+// the map, which has sched.lock; with it in hand none is.
+//
+// One thing is done without regard to distance: where a P does not get to what it has taken from
+// the poller, any other one helps (TakeBacklog()). It is rare, and the P's neighbours may be in the
+// same plight.
 //
 // Where all Ps are in one node (always, under the other policies) node_count is 1: nodes[0] has the
 // idle Ps, no node's queue is used, and no thread is bound.
