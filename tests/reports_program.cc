@@ -211,6 +211,16 @@ __attribute__((noinline)) void Throw(E e) {
   if (always) throw e;
 }
 
+// Its destructor may throw, which others' must not.
+struct ThrowsInTheEnd {
+  __attribute__((noinline)) ~ThrowsInTheEnd() noexcept(false) { throw std::string("hello"); }
+};
+
+int PanicAfterExit() {
+  const ThrowsInTheEnd cleanup;
+  weft::Exit();
+}
+
 int PanicWithString() { throw std::string("a string"); }
 int PanicWithLiteral() { throw "a literal"; }
 int PanicWithNumber() { throw 42; }
@@ -422,6 +432,7 @@ const std::map<std::string, int (*)()>& Programs() {
       {"panic-main", PanicInMain},
       {"panic-goroutine", PanicInGoroutine},
       {"panic-thread", PanicInThread},
+      {"panic-after-exit", PanicAfterExit},
       {"panic-string", PanicWithString},
       {"panic-literal", PanicWithLiteral},
       {"panic-number", PanicWithNumber},

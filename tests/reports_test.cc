@@ -1,5 +1,5 @@
 // How a program ends, and what it says then: exact texts, traces and exit statuses (DL-01, DL-04,
-// DL-07, DL-09, DL-12, DL-13, DL-15, DL-16, DL-18, and TM-10's endless sleep).
+// DL-06, DL-07, DL-09, DL-12, DL-13, DL-15, DL-16, DL-18, and TM-10's endless sleep).
 #include <string>
 #include <vector>
 
@@ -158,6 +158,14 @@ TEST(PanicTest, UncaughtExceptionInMainIsGoroutine1s) {
     EXPECT_THAT(r.err, StartsWith("panic: test\n\ngoroutine 1 [running]:\n"));
     EXPECT_THAT(r.err, HasSubstr("reports::PanicInMain"));
     EXPECT_THAT(r.err, Not(HasSubstr("created by")));
+  });
+}
+
+// DL-06.
+TEST(PanicTest, ACleanupOfMainThatExitsMayPanic) {
+  OverProcs("panic-after-exit", 2, [](const ProcessResult& r) {
+    EXPECT_THAT(r.err, StartsWith("panic: hello\n\ngoroutine 1 [running]:\n"));
+    EXPECT_THAT(r.err, HasSubstr("reports::PanicAfterExit"));
   });
 }
 
