@@ -141,7 +141,9 @@ class FetchTest(unittest.TestCase):
     for name, data in files.items():
       self.assertEqual(self.read(name), data, name)
     self.assertEqual(sorted(os.listdir(self.out)), sorted(files))
-    self.assertGreater(proxy.cuts, count // 8)
+    # Half of them, as chance has it.
+    self.assertGreater(proxy.cuts, proxy.connections // 4)
+    self.assertGreater(proxy.cuts, 0)
     if not httpd_testing.has_sanitizer():
       self.assertLessEqual(most, count // 10)
     print(f"{proxy.connections} connections, {proxy.cuts} cut, {most} threads")
