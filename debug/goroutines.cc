@@ -78,7 +78,8 @@ class Lines {
     if (line.text.empty()) {
       const SourceLocation at = Symbolize(pc);
       line.text = absl::StrCat(Function(at), "(...)\n", Place(at));
-      line.is_internal = absl::StartsWith(at.function, "weft::internal::");
+      line.is_internal = absl::StartsWith(at.function, "weft::internal::") ||
+                         absl::StartsWith(at.function, "__morestack");
     }
     return line;
   }
@@ -145,8 +146,8 @@ std::string FormatGoroutines(const std::vector<GoroutineTrace>& traces, bool gro
 }
 
 void WriteGoroutines(int fd, const DumpOptions& options) {
-  const std::string text =
-      FormatGoroutines(GetGoroutineTraces({.signal = options.signal}), options.group);
+  const std::string text = FormatGoroutines(
+      GetGoroutineTraces({.signal = options.signal, .limit = options.limit}), options.group);
   absl::string_view rest = text;
   const BlockingSection section;
   while (!rest.empty()) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "sched/traces.h"
 
 namespace weft::debug {
@@ -26,8 +27,9 @@ std::string FormatGoroutines(const std::vector<GoroutineTrace>& traces, bool gro
 
 struct DumpOptions {
   bool group = false;
-  // See TraceOptions; 0: goroutines that run have no frames.
+  // See TraceOptions; signal 0: goroutines that run have no frames.
   int signal = DefaultTraceSignal();
+  absl::Duration limit = TraceOptions().limit;
 };
 
 // Writes all goroutines to `fd`, which may block the thread. Stops the world while it looks, not

@@ -264,7 +264,8 @@ TEST(GoroutinesTest, MayBeTakenWhileAllComesAndGoes) {
     for (int i = 0; i < 4; ++i) {
       Go([&, i] {
         while (!stop.load()) {
-          Go([] { Sleep(absl::Microseconds(20)); });
+          // On a busy machine they come faster than they go.
+          if (NumGoroutine() < 1000) Go([] { Sleep(absl::Microseconds(20)); });
           if (i == 0) {
             const BlockingSection section;
           }

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -143,10 +142,10 @@ std::string Written() {
   FILE* file = tmpfile();
   EXPECT_NE(file, nullptr);
   WriteSchedTrace(fileno(file), SnapshotDetail::kAll);
-  std::string text(1 << 20, '\0');
-  const ssize_t n = pread(fileno(file), text.data(), text.size(), 0);
-  EXPECT_GT(n, 0);
-  text.resize(static_cast<size_t>(std::max<ssize_t>(n, 0)));
+  const off_t size = lseek(fileno(file), 0, SEEK_END);
+  EXPECT_GT(size, 0);
+  std::string text(static_cast<size_t>(size), '\0');
+  EXPECT_EQ(pread(fileno(file), text.data(), text.size(), 0), size);
   fclose(file);
   return text;
 }
@@ -214,44 +213,39 @@ TEST(SchedDetailTest, SaysWhereEachGoroutineIs) {
       const auto found = trace.goroutines.find(static_cast<int64_t>(id.load()));
       return found == trace.goroutines.end() ? nullptr : &found->second;
     };
+    // Threads and goroutines are looked at one after the other, and move meanwhile.
     std::string text;
-    ASSERT_TRUE(Eventually([&] {
+    EXPECT_TRUE(Eventually([&] {
       text = Written();
       trace = Parse(text).at(0);
       const Goroutine* a = find(receiver);
       const Goroutine* b = find(blocked);
       const Goroutine* c = find(locked);
-      return a != nullptr && b != nullptr && c != nullptr && a->status == 4 && b->status == 3 &&
-             c->status == 4 && c->locked_m >= 0;
+      return a != nullptr && a->status == 4 && a->reason == "chan receive" && a->m == -1 &&
+             a->locked_m == -1 && b != nullptr && b->status == 3 &&
+             trace.threads.count(b->m) == 1 &&
+             trace.threads[b->m].goroutine == static_cast<int64_t>(blocked.load()) &&
+             c != nullptr && c->status == 4 && c->m == -1 &&
+             trace.threads.count(c->locked_m) == 1 &&
+             trace.threads[c->locked_m].locked_goroutine == static_cast<int64_t>(locked.load());
     })) << text;
     ExpectInvariants(trace);
-    EXPECT_EQ(find(receiver)->reason, "chan receive");
-    EXPECT_EQ(find(receiver)->m, -1);
-    EXPECT_EQ(find(receiver)->locked_m, -1);
-    const int64_t thread = find(blocked)->m;
-    ASSERT_TRUE(trace.threads.count(thread)) << text;
-    EXPECT_EQ(trace.threads[thread].goroutine, static_cast<int64_t>(blocked.load()));
-    const int64_t own = find(locked)->locked_m;
-    ASSERT_TRUE(trace.threads.count(own)) << text;
-    EXPECT_EQ(trace.threads[own].locked_goroutine, static_cast<int64_t>(locked.load()));
-    EXPECT_EQ(find(locked)->m, -1);
 
     // Who writes it runs; what it has just started waits in its P's queue, or runs on another.
-    RunOnGoroutine([&] {
-      writer.store(GoroutineId());
-      Go([&] { queued.store(GoroutineId()); });
-      trace = Parse(Written()).at(0);
-    });
-    ASSERT_NE(find(writer), nullptr);
-    EXPECT_EQ(find(writer)->status, 2);
-    ASSERT_TRUE(trace.threads.count(find(writer)->m));
-    EXPECT_GE(trace.threads[find(writer)->m].sections, 1) << "of the snapshot itself";
-    if (MaxProcs() == 1) {
-      ASSERT_TRUE(Eventually([&] { return queued.load() != 0; }));
-      ASSERT_NE(find(queued), nullptr);
-      EXPECT_EQ(find(queued)->status, 1);
-      EXPECT_EQ(find(queued)->m, -1);
-    }
+    EXPECT_TRUE(Eventually([&] {
+      queued.store(0);
+      RunOnGoroutine([&] {
+        writer.store(GoroutineId());
+        Go([&] { queued.store(GoroutineId()); });
+        trace = Parse(Written()).at(0);
+      });
+      while (queued.load() == 0) Yield();
+      const Goroutine* w = find(writer);
+      const Goroutine* q = find(queued);
+      return w != nullptr && w->status == 2 && trace.threads.count(w->m) == 1 &&
+             trace.threads[w->m].goroutine == static_cast<int64_t>(writer.load()) &&
+             (MaxProcs() > 1 || (q != nullptr && q->status == 1 && q->m == -1));
+    }));
     stop.store(true);
     never.Close();
     ASSERT_TRUE(Eventually([&] { return left.load() == 0 && NumGoroutine() == 0; }));
@@ -291,18 +285,17 @@ TEST(SchedDetailTest, DB04_AFatalErrorPrintsADetailedTraceFirst) {
       EXPECT_EQ(result.exit_status, 2);
       const size_t report = result.err.find(message);
       ASSERT_NE(report, std::string::npos) << result.err;
-      std::string before = result.err.substr(0, report);
+      const std::string before = result.err.substr(0, report);
       if (absl::EndsWith(setting, "=0")) {
         EXPECT_EQ(before, "");
         continue;
       }
-      if (absl::StartsWith(setting, "schedtrace")) {
-        // The first one of the steady ones, if there was time for it, has no details.
-        const size_t last = before.rfind("SCHED ");
-        ASSERT_NE(last, std::string::npos);
-        before = before.substr(last);
+      // The first one of the steady ones, which may have been under way, has no details.
+      std::string detailed;
+      for (const absl::string_view line : absl::StrSplit(before, '\n', absl::SkipEmpty())) {
+        if (!absl::EndsWith(line, "]")) absl::StrAppend(&detailed, line, "\n");
       }
-      const std::vector<Trace> traces = Parse(before);
+      const std::vector<Trace> traces = Parse(detailed);
       ASSERT_EQ(traces.size(), 1u) << result.err;
       ASSERT_TRUE(traces[0].goroutines.count(1)) << result.err;
       EXPECT_EQ(traces[0].goroutines.at(1).status, mode == "deadlock" ? 4 : 2);
@@ -327,7 +320,8 @@ TEST(SchedDetailTest, MayBeTakenWhileAllComesAndGoes) {
     for (int i = 0; i < 4; ++i) {
       Go([&, i] {
         while (!stop.load()) {
-          Go([] { Sleep(absl::Microseconds(20)); });
+          // On a busy machine they come faster than they go.
+          if (NumGoroutine() < 1000) Go([] { Sleep(absl::Microseconds(20)); });
           if (i == 0) LockOSThread();
           Sleep(absl::Microseconds(10));
           if (i == 0) UnlockOSThread();

@@ -55,6 +55,7 @@ std::string Format(const SchedSnapshot& snapshot, absl::Duration since_first,
 }
 
 bool TraceDuty(Instant) {
+  if (internal::FatalReportUnderWay()) return false;  // which has a trace of its own
   WriteSchedTrace(STDERR_FILENO, detail_of_lines);
   return false;
 }

@@ -2,8 +2,9 @@
 // Go. To be linked, no more.
 //
 // The handler can do none of that itself: it wakes the monitor, which needs no P. A second SIGQUIT
-// ends the program at once, with a core file where these are on. Who handles SIGQUIT or ignores it
-// before the runtime starts keeps it.
+// ends the program at once, with a core file where these are on; so does the first while the
+// runtime does not run. Who is started with SIGQUIT ignored ignores it, and who sets a handler has
+// that.
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "debug/goroutines.h"
 #include "sched/clock.h"
 #include "sched/internal/fatal_report.h"
+#include "sched/runtime.h"
 #include "sched/sysmon.h"
 
 namespace weft::debug {
@@ -22,10 +24,17 @@ namespace {
 
 std::atomic<bool> wanted{false};
 
-void Handle(int) {
+// A thread that does not answer in that time has the signal blocked, on however busy a machine.
+constexpr absl::Duration kLimit = absl::Seconds(3);
+
+void Handle(int signal) {
   const int saved = errno;
-  wanted.store(true, std::memory_order_relaxed);
-  internal::WakeMonitor();
+  if (Runtime::IsRunning()) {
+    wanted.store(true, std::memory_order_relaxed);
+    internal::WakeMonitor();
+  } else {
+    raise(signal);  // by now the system's own action, after this
+  }
   errno = saved;
 }
 
@@ -43,15 +52,12 @@ void Install() {
 }
 
 bool DumpIfWanted(Instant) {
-  static bool is_installed = false;
-  if (!is_installed) Install();
-  is_installed = true;
   if (!wanted.load(std::memory_order_relaxed)) return false;
   // Somebody else is ending the program already.
   if (!internal::ClaimFatalReport()) return false;
   internal::PrintReportPreamble();
   internal::WriteReport("SIGQUIT: quit\n\n");
-  WriteGoroutines(STDERR_FILENO);
+  WriteGoroutines(STDERR_FILENO, {.limit = kLimit});
   internal::EndProcess();
 }
 
@@ -64,6 +70,7 @@ bool LookWhoWaits(Instant) {
 constexpr absl::Duration kLookEvery = absl::Seconds(20);
 
 __attribute__((constructor)) void Register() {
+  Install();
   RegisterMonitorDuty({.name = "sigquit", .period = absl::ZeroDuration(), .run = DumpIfWanted});
   RegisterMonitorDuty({.name = "waits", .period = kLookEvery, .run = LookWhoWaits});
 }

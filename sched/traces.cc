@@ -101,7 +101,7 @@ void Answer(int signal, siginfo_t* info, void* context) {
     if (g != nullptr && m->waiter == g) {
       answer_id = g->id.load(std::memory_order_relaxed);
       stack::GetSampledTrace(stack::InterruptedState(*static_cast<const ucontext_t*>(context)),
-                             answer);
+                             g->stack.context, answer);
     }
     question.store(Question::kDone, std::memory_order_release);
     answered.fetch_add(1, std::memory_order_release);

@@ -75,6 +75,8 @@ __attribute__((visibility("hidden"))) StackAnswer weft_stack_check(Context* cont
   if (guard_word == kGuardRequest) {
     if (auto* answer = weft_stack_request_handler.load(std::memory_order_acquire);
         answer != nullptr) {
+      // It may take long: who looks for the frames meanwhile finds them as in one that was left.
+      context->sp = sp;
       answer(*context);
     }
   }

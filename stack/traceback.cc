@@ -265,10 +265,11 @@ void GetTraceFrom(const void* frame, Trace& trace) {
   frames.CopyTo(trace, /*first_returns=*/true);
 }
 
-// The frames of a library from where it was interrupted to who has called it.
+// From where code was interrupted, maybe before it has made its frame, to the first caller that is
+// known to keep a frame pointer: in the module of this code, or the one that has called another.
 struct WayOut {
   uintptr_t interrupted_at;
-  const void* module;
+  const void* module;  // of that
   bool reached = false;
   bool found = false;
   MachineState caller = {};
@@ -284,7 +285,9 @@ _Unwind_Reason_Code FindWayOut(_Unwind_Context* context, void* arg) {
   const uintptr_t pc = _Unwind_GetIP(context);
   if (pc == out->interrupted_at) out->reached = true;
   if (!out->reached) return _URC_NO_REASON;  // the handler
-  if (ModuleOf(pc) != out->module) {
+  const void* module = ModuleOf(pc);
+  const bool is_ours = module == ModuleOf(reinterpret_cast<uintptr_t>(&FindWayOut));
+  if (out->count > 0 && (is_ours || module != out->module)) {
     const auto fp = static_cast<uintptr_t>(_Unwind_GetGR(context, kFramePointer));
     out->caller = {.pc = pc, .sp = fp, .fp = fp};
     out->found = true;
@@ -350,12 +353,13 @@ void GetInterruptedTrace(const MachineState& state, Trace& trace) {
   GetTraceOf(state, /*caller_pc=*/0, trace);
 }
 
-void GetSampledTrace(const MachineState& state, Trace& trace) {
-  WayOut out = {.interrupted_at = state.pc, .module = ModuleOf(state.pc)};
-  // Of the module that this code is in frame pointers are known to be kept.
-  if (out.module != ModuleOf(reinterpret_cast<uintptr_t>(&GetSampledTrace))) {
-    _Unwind_Backtrace(FindWayOut, &out);
+void GetSampledTrace(const MachineState& state, const Context& context, Trace& trace) {
+  if (weft_current_context == nullptr) {
+    GetTrace(context, /*block=*/nullptr, trace);
+    return;
   }
+  WayOut out = {.interrupted_at = state.pc, .module = ModuleOf(state.pc)};
+  _Unwind_Backtrace(FindWayOut, &out);
   if (!out.found) {
     GetTraceOf(state, /*caller_pc=*/0, trace);
     return;

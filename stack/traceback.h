@@ -53,9 +53,10 @@ struct Trace {
 // What PrintTrace() and PrintInterruptedTrace() print, as numbers.
 void GetTrace(const Context& context, const void* block, Trace& trace);
 void GetInterruptedTrace(const MachineState& state, Trace& trace);
-// The same where the code that was interrupted is sound, in its signal handler. In libraries that
-// keep no frame pointers it goes by the unwinder, so the function that has called them is not lost.
-void GetSampledTrace(const MachineState& state, Trace& trace);
+// The same in a signal handler where the code that was interrupted is sound, and runs on `context`.
+// In libraries that keep no frame pointers it goes by the unwinder, so that the function that has
+// called them is not lost, and in a prologue that has left the stack by what that has saved.
+void GetSampledTrace(const MachineState& state, const Context& context, Trace& trace);
 // Of the calling goroutine or thread, from the caller's frame on.
 void GetCurrentTrace(Trace& trace);
 
