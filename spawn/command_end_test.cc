@@ -140,12 +140,11 @@ TEST_P(CommandEndTest, EndsAndDelays) {
     }
     // (g) It is asked for its goroutines.
     for (absl::Duration limit = absl::Milliseconds(100);; limit *= 2) {
-      CommandResult dump =
-          Command("debug/goroutines_program", {},
-                  {.deadline = absl::Now() + limit,
-                   .cancel_signal = SIGQUIT,
-                   .grace = absl::Minutes(1)})
-              .Output();
+      CommandResult dump = Command("debug/goroutines_program", {},
+                                   {.deadline = absl::Now() + limit,
+                                    .cancel_signal = SIGQUIT,
+                                    .grace = absl::Minutes(1)})
+                               .Output();
       if (dump.status.message() == "signal: quit" && limit < absl::Seconds(30)) continue;
       EXPECT_EQ(dump.status.message(), "exit status 2");
       EXPECT_THAT(dump.err, HasSubstr("SIGQUIT: quit\n\ngoroutine "));
