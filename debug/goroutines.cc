@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -65,6 +66,20 @@ absl::string_view Function(const SourceLocation& at) {
   return absl::StripSuffix(at.function, "()");
 }
 
+// Of the runtime's insides. Not where the function has a line of somebody else's inlined.
+bool IsInternal(const SourceLocation& at) {
+  constexpr absl::string_view kInternal[] = {
+      "weft::internal::", "weft::stack::internal::", "__morestack"};
+  constexpr absl::string_view kFolders[] = {"sched/", "stack/", "chan/", "netpoll/"};
+  const bool is_named_so =
+      std::any_of(std::begin(kInternal), std::end(kInternal),
+                  [&](absl::string_view prefix) { return absl::StartsWith(at.function, prefix); });
+  return is_named_so && (at.file.empty() || std::any_of(std::begin(kFolders), std::end(kFolders),
+                                                        [&](absl::string_view folder) {
+                                                          return absl::StrContains(at.file, folder);
+                                                        }));
+}
+
 struct Line {
   std::string text;
   bool is_internal = false;
@@ -78,8 +93,7 @@ class Lines {
     if (line.text.empty()) {
       const SourceLocation at = Symbolize(pc);
       line.text = absl::StrCat(Function(at), "(...)\n", Place(at));
-      line.is_internal = absl::StartsWith(at.function, "weft::internal::") ||
-                         absl::StartsWith(at.function, "__morestack");
+      line.is_internal = IsInternal(at);
     }
     return line;
   }

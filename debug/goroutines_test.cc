@@ -131,7 +131,7 @@ TEST(GoroutinesTest, ShowsEachStateWithItsFrames) {
              (is(spinner, "running") || is(spinner, "preempted") || is(spinner, "runnable"));
     })) << dump;
     for (const std::atomic<uint64_t>* id : {&receiver, &locked}) {
-      EXPECT_THAT(Of(dump, id->load()), Not(HasSubstr("\nweft::internal::")));
+      EXPECT_THAT(Of(dump, id->load()), Not(HasSubstr("LeaveStack")));
       EXPECT_THAT(Of(dump, id->load()), HasSubstr("WaitInHere(...)\n\t"));
       EXPECT_THAT(Of(dump, id->load()),
                   ContainsRegex("goroutines_test.cc:[0-9]+ [+]0x[0-9a-f]+\n"));

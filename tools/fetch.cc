@@ -243,6 +243,43 @@ int Run(Downloads& downloads, const FetchOptions& options, int jobs, bool bars) 
   return kInterrupted;
 }
 
+// Reads the arguments and --input; returns what is wrong with them, or an empty string.
+std::string Configure(int argc, char** argv, Downloads& downloads, FetchOptions& options,
+                      bool& bars) {
+  const std::vector<char*> urls = absl::ParseCommandLine(argc, argv);
+
+  std::set<std::string> names;
+  for (size_t i = 1; i < urls.size(); ++i) {
+    if (std::string problem = Add(urls[i], names, downloads); !problem.empty()) return problem;
+  }
+  if (const std::string input = absl::GetFlag(FLAGS_input); !input.empty()) {
+    std::ifstream file(input == "-" ? "/dev/stdin" : input);
+    if (!file) return absl::StrCat("cannot read ", input);
+    if (std::string problem = AddFrom(file, names, downloads); !problem.empty()) {
+      return problem;
+    }
+  }
+  if (downloads.empty()) return "nothing to fetch (see --help)";
+  const int jobs = absl::GetFlag(FLAGS_jobs);
+  if (jobs < 1 || jobs > 10'000) return "--jobs: must be from 1 to 10000";
+  if (absl::GetFlag(FLAGS_retries) < 0) return "--retries: must not be negative";
+  if (absl::GetFlag(FLAGS_timeout) <= absl::ZeroDuration()) return "--timeout: must be positive";
+  const std::string progress = absl::GetFlag(FLAGS_progress);
+  if (progress != "auto" && progress != "bars" && progress != "none") {
+    return "--progress: must be auto, bars or none";
+  }
+  options.directory = absl::GetFlag(FLAGS_output_dir);
+  options.resume = absl::GetFlag(FLAGS_resume);
+  options.retries = absl::GetFlag(FLAGS_retries);
+  options.backoff = absl::GetFlag(FLAGS_backoff);
+  options.timeout = absl::GetFlag(FLAGS_timeout);
+  if (mkdir(options.directory.c_str(), 0777) != 0 && errno != EEXIST) {
+    return absl::StrCat("cannot make ", options.directory);
+  }
+  bars = progress == "bars" || (progress == "auto" && isatty(STDERR_FILENO) == 1);
+  return "";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -254,43 +291,14 @@ int main(int argc, char** argv) {
     }
   }
   absl::SetProgramUsageMessage("fetches files over HTTP; see --help");
-  const std::vector<char*> urls = absl::ParseCommandLine(argc, argv);
-
-  // What lives in this frame is never destroyed: weft::Main() ends the process.
-  Downloads downloads;
-  std::set<std::string> names;
-  for (size_t i = 1; i < urls.size(); ++i) {
-    if (std::string problem = Add(urls[i], names, downloads); !problem.empty())
-      return Fail(problem);
+  // weft::Main() ends the process: what is used until then is never destroyed.
+  static auto& downloads = *new Downloads;
+  static auto& options = *new FetchOptions;
+  bool bars = false;
+  if (const std::string problem = Configure(argc, argv, downloads, options, bars);
+      !problem.empty()) {
+    return Fail(problem);
   }
-  if (const std::string input = absl::GetFlag(FLAGS_input); !input.empty()) {
-    std::ifstream file(input == "-" ? "/dev/stdin" : input);
-    if (!file) return Fail(absl::StrCat("cannot read ", input));
-    if (std::string problem = AddFrom(file, names, downloads); !problem.empty()) {
-      return Fail(problem);
-    }
-  }
-  if (downloads.empty()) return Fail("nothing to fetch (see --help)");
-  const int jobs = absl::GetFlag(FLAGS_jobs);
-  if (jobs < 1 || jobs > 10'000) return Fail("--jobs: must be from 1 to 10000");
-  if (absl::GetFlag(FLAGS_retries) < 0) return Fail("--retries: must not be negative");
-  if (absl::GetFlag(FLAGS_timeout) <= absl::ZeroDuration())
-    return Fail("--timeout: must be positive");
-  const std::string progress = absl::GetFlag(FLAGS_progress);
-  if (progress != "auto" && progress != "bars" && progress != "none") {
-    return Fail("--progress: must be auto, bars or none");
-  }
-  FetchOptions options;
-  options.directory = absl::GetFlag(FLAGS_output_dir);
-  options.resume = absl::GetFlag(FLAGS_resume);
-  options.retries = absl::GetFlag(FLAGS_retries);
-  options.backoff = absl::GetFlag(FLAGS_backoff);
-  options.timeout = absl::GetFlag(FLAGS_timeout);
-  if (mkdir(options.directory.c_str(), 0777) != 0 && errno != EEXIST) {
-    return Fail(absl::StrCat("cannot make ", options.directory));
-  }
-  const bool bars = progress == "bars" || (progress == "auto" && isatty(STDERR_FILENO) == 1);
-  return weft::Main([&] {
-    return Run(downloads, options, std::min<int>(jobs, static_cast<int>(downloads.size())), bars);
-  });
+  const int jobs = std::min<int>(absl::GetFlag(FLAGS_jobs), static_cast<int>(downloads.size()));
+  return weft::Main([=] { return Run(downloads, options, jobs, bars); });
 }

@@ -141,9 +141,8 @@ class FetchTest(unittest.TestCase):
     for name, data in files.items():
       self.assertEqual(self.read(name), data, name)
     self.assertEqual(sorted(os.listdir(self.out)), sorted(files))
-    # Half of them, as chance has it.
-    self.assertGreater(proxy.cuts, proxy.connections // 4)
-    self.assertGreater(proxy.cuts, 0)
+    # Every other one is to be, at a byte that some never come to.
+    self.assertGreater(proxy.cuts, 10)
     if not httpd_testing.has_sanitizer():
       self.assertLessEqual(most, count // 10)
     print(f"{proxy.connections} connections, {proxy.cuts} cut, {most} threads")
