@@ -15,7 +15,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "debug/symbolizer.h"
 #include "sched/goroutine.h"
@@ -54,8 +53,9 @@ std::string State(const GoroutineTrace& trace) {
 // "	file:line +0x1d", or the module and the offset in it as addr2line takes it.
 std::string Place(const SourceLocation& at) {
   if (!at.file.empty()) {
-    return absl::StrCat("\t", at.file, ":", at.line, " +0x", absl::Hex(at.offset_in_function),
-                        "\n");
+    const std::string place = absl::StrCat("\t", at.file, ":", at.line);
+    if (at.is_inlined) return absl::StrCat(place, "\n");
+    return absl::StrCat(place, " +0x", absl::Hex(at.offset_in_function), "\n");
   }
   return absl::StrCat("\t", at.module.empty() ? "?" : at.module, " +0x", absl::Hex(at.offset),
                       "\n");
@@ -63,21 +63,14 @@ std::string Place(const SourceLocation& at) {
 
 absl::string_view Function(const SourceLocation& at) {
   if (at.function.empty()) return "?";
-  return absl::StripSuffix(at.function, "()");
+  return at.function;
 }
 
-// Of the runtime's insides. Not where the function has a line of somebody else's inlined.
 bool IsInternal(const SourceLocation& at) {
-  constexpr absl::string_view kInternal[] = {
-      "weft::internal::", "weft::stack::internal::", "__morestack"};
-  constexpr absl::string_view kFolders[] = {"sched/", "stack/", "chan/", "netpoll/"};
-  const bool is_named_so =
-      std::any_of(std::begin(kInternal), std::end(kInternal),
-                  [&](absl::string_view prefix) { return absl::StartsWith(at.function, prefix); });
-  return is_named_so && (at.file.empty() || std::any_of(std::begin(kFolders), std::end(kFolders),
-                                                        [&](absl::string_view folder) {
-                                                          return absl::StrContains(at.file, folder);
-                                                        }));
+  constexpr absl::string_view kInternal[] = {"weft::internal::", "weft::stack::", "__morestack"};
+  return std::any_of(std::begin(kInternal), std::end(kInternal), [&](absl::string_view prefix) {
+    return absl::StartsWith(at.function, prefix);
+  });
 }
 
 struct Line {
@@ -85,34 +78,47 @@ struct Line {
   bool is_internal = false;
 };
 
-// Lines of addresses that come again and again.
+// Lines of addresses that come again and again. One address has several where calls are inlined.
 class Lines {
  public:
-  const Line& Of(uintptr_t pc) {
-    Line& line = lines_[pc];
-    if (line.text.empty()) {
-      const SourceLocation at = Symbolize(pc);
-      line.text = absl::StrCat(Function(at), "(...)\n", Place(at));
-      line.is_internal = IsInternal(at);
+  const std::vector<Line>& Of(uintptr_t pc) {
+    std::vector<Line>& lines = lines_[pc];
+    if (lines.empty()) {
+      for (const SourceLocation& at : Symbolize(pc)) {
+        lines.push_back({absl::StrCat(Function(at), "(...)\n", Place(at)), IsInternal(at)});
+      }
     }
-    return line;
+    return lines;
   }
 
  private:
-  std::map<uintptr_t, Line> lines_;
+  std::map<uintptr_t, std::vector<Line>> lines_;
 };
 
-// Without those of the runtime's insides, as Go does; with them where there are no others.
+// Without those of the runtime's insides, as Go has it; with them where there are no others.
 void AppendFrames(const std::vector<uintptr_t>& frames, uint64_t elided, Lines& lines,
                   std::string& text) {
-  const bool all = std::all_of(frames.begin(), frames.end(),
-                               [&](uintptr_t pc) { return lines.Of(pc).is_internal; });
+  const bool all = std::all_of(frames.begin(), frames.end(), [&](uintptr_t pc) {
+    const std::vector<Line>& of = lines.Of(pc);
+    return std::all_of(of.begin(), of.end(), [](const Line& line) { return line.is_internal; });
+  });
   for (size_t i = 0; i < frames.size(); ++i) {
     if (i == stack::Trace::kEnd && elided > 0) {
       absl::StrAppend(&text, "...", elided, " frames elided...\n");
     }
-    if (const Line& line = lines.Of(frames[i]); all || !line.is_internal) text += line.text;
+    for (const Line& line : lines.Of(frames[i])) {
+      if (all || !line.is_internal) text += line.text;
+    }
   }
+}
+
+// Where a goroutine was started: not in Go() itself, which is inlined there.
+SourceLocation CreationSite(uintptr_t pc) {
+  const std::vector<SourceLocation> all = Symbolize(pc);
+  for (const SourceLocation& at : all) {
+    if (!IsInternal(at) && !absl::StartsWith(at.function, "weft::Go<")) return at;
+  }
+  return all.back();
 }
 
 // All but the header.
@@ -121,7 +127,7 @@ std::string Body(const GoroutineTrace& trace, Lines& lines, bool with_creator) {
   if (trace.unavailable) text = "\tgoroutine running on other thread; stack unavailable\n";
   AppendFrames(trace.frames, trace.elided, lines, text);
   if (trace.created_at != 0) {
-    const SourceLocation at = Symbolize(trace.created_at);
+    const SourceLocation at = CreationSite(trace.created_at);
     absl::StrAppend(&text, "created by ", Function(at));
     if (with_creator && trace.creator != 0) {
       absl::StrAppend(&text, " in goroutine ", trace.creator);

@@ -19,6 +19,7 @@ std::atomic<bool> stop{false};
 __attribute__((noinline)) void ReceiveForEver(weft::Chan<int> from) {
   ready.fetch_add(1);
   from.Recv();
+  asm volatile("");  // not a call that comes last, for which there would be no frame
 }
 
 __attribute__((noinline)) void ComputeForEver() {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -59,12 +60,44 @@ TEST(SymbolizerTest, KnowsFunctionFileAndLine) {
   const std::string text = CurrentStack();
   EXPECT_THAT(text, HasSubstr(absl::StrCat("debug/goroutines_test.cc:", line)));
   EXPECT_THAT(text, HasSubstr("SymbolizerTest_KnowsFunctionFileAndLine_Test::TestBody(...)\n\t"));
-  EXPECT_EQ(Symbolize(1).module, "");
-  EXPECT_EQ(Symbolize(1).function, "");
+  ASSERT_EQ(Symbolize(1).size(), 1u);
+  EXPECT_EQ(Symbolize(1)[0].module, "");
+  EXPECT_EQ(Symbolize(1)[0].function, "");
   // A function of a library that has no line table here.
-  const SourceLocation at = Symbolize(reinterpret_cast<uintptr_t>(&getppid) + 1);
+  const SourceLocation at = Symbolize(reinterpret_cast<uintptr_t>(&getppid) + 1).back();
   EXPECT_THAT(at.module, HasSubstr("libc"));
   EXPECT_THAT(at.function, HasSubstr("getppid"));
+}
+
+TEST(SymbolizerTest, NamesAreWithoutArguments) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"main", "main"},
+      {"a::b(int, std::vector<int>)", "a::b"},
+      {"void weft::Go<main::{lambda()#1}>(main::{lambda()#1}&&)", "weft::Go<>"},
+      {"a::(anonymous namespace)::B<int>::c(long) const", "a::(anonymous namespace)::B<>::c"},
+      {"main::$_0::operator()() const", "main::$_0::operator()"},
+      {"std::ostream& operator<< <char>(std::ostream&, char)", "operator<< <char>"},
+      {"a::B::operator->() const", "a::B::operator->"},
+      {"f(int)::{lambda(std::pair<int, int>)#2}::operator()(std::pair<int, int>) const",
+       "f()::{lambda(std::pair<int, int>)#2}::operator()"},
+      {"a::f() const::$_1::operator()(int)", "a::f()::$_1::operator()"},
+      {"a::text[abi:cxx11](int)", "a::text"},
+      {"a::{lambda()#1}::operator()()", "a::{lambda()#1}::operator()"}};
+  for (const auto& [whole, name] : cases) EXPECT_EQ(internal::WithoutArguments(whole), name);
+}
+
+// What is inlined has a line of its own, and so has what it is inlined into.
+__attribute__((always_inline)) inline std::string StackOfInlined() { return CurrentStack() + "|"; }
+
+__attribute__((noinline)) std::string StackOfCaller() {
+  return StackOfInlined() + "|";  // not a call that comes last
+}
+
+TEST(SymbolizerTest, ShowsInlinedCalls) {
+  EXPECT_THAT(StackOfCaller(), ContainsRegex("StackOfInlined\\(\\.\\.\\.\\)\n"
+                                             "\t[^\n]*goroutines_test.cc:[0-9]+\n"
+                                             "[^\n]*StackOfCaller\\(\\.\\.\\.\\)\n"
+                                             "\t[^\n]*goroutines_test.cc:[0-9]+ "));
 }
 
 TEST(GoroutinesTest, DB05_OwnAndAllStacksStartWithGoroutine) {

@@ -1,6 +1,7 @@
 #include "debug/symbolizer.h"
 
 #include <cxxabi.h>
+#include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/debugging/symbolize.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
@@ -31,6 +33,15 @@ struct Range {
   Dwarf_Die* unit;
 };
 
+// The name as it is where it is no mangled one.
+std::string Demangled(const char* name) {
+  int status = 0;
+  char* demangled = abi::__cxa_demangle(name, nullptr, nullptr, &status);
+  std::string text = status == 0 ? internal::WithoutArguments(demangled) : name;
+  std::free(demangled);
+  return text;
+}
+
 // Debug information of this process. Libraries that are loaded later are looked for when an address
 // is in no known one.
 class DebugInfo {
@@ -40,11 +51,14 @@ class DebugInfo {
     return *info;
   }
 
-  SourceLocation Find(uintptr_t pc) {
+  // `function`: in whose code it is.
+  std::vector<SourceLocation> Find(uintptr_t pc, const std::string& function) {
     absl::MutexLock lock(&mutex_);
+    std::vector<SourceLocation> locations;
     SourceLocation location;
+    location.function = function;
     Dwfl_Module* module = ModuleOf(pc);
-    if (module == nullptr) return location;
+    if (module == nullptr) return {location};
     GElf_Addr bias = 0;
     const char* path = nullptr;
     // First, as it is what finds the file.
@@ -56,8 +70,9 @@ class DebugInfo {
     if (dwfl_module_addrinfo(module, pc, &offset, &symbol, nullptr, nullptr, nullptr) != nullptr) {
       location.offset_in_function = offset;
     }
-    FindLine(module, pc, location);
-    return location;
+    AddInlined(module, pc, location, locations);
+    locations.push_back(location);
+    return locations;
   }
 
  private:
@@ -71,21 +86,85 @@ class DebugInfo {
     return dwfl_addrmodule(dwfl_, pc);
   }
 
-  void FindLine(Dwfl_Module* module, uintptr_t pc, SourceLocation& location)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  // Sets the file and line of `location`, and adds what is inlined there.
+  void AddInlined(Dwfl_Module* module, uintptr_t pc, SourceLocation& location,
+                  std::vector<SourceLocation>& inlined) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     Dwarf_Addr bias = 0;
     if (dwfl_module_getdwarf(module, &bias) == nullptr) return;
     const Dwarf_Addr address = pc - bias;
-    std::vector<Range>& ranges = RangesOf(module);
+    Dwarf_Die* unit = UnitOf(module, address);
+    if (unit == nullptr) return;
+    if (Dwarf_Line* line = dwarf_getsrc_die(unit, address); line != nullptr) {
+      location.file = FileName(dwarf_linesrc(line, nullptr, nullptr));
+      dwarf_lineno(line, &location.line);
+    }
+    std::vector<Dwarf_Die> scopes;
+    FindScopes(*unit, address, scopes);
+    for (auto scope = scopes.rbegin(); scope != scopes.rend(); ++scope) {
+      if (dwarf_tag(&*scope) != DW_TAG_inlined_subroutine) continue;
+      SourceLocation& at = inlined.emplace_back(location);
+      at.function = NameOf(*scope);
+      at.is_inlined = true;
+      SetCallSite(unit, *scope, location);
+    }
+  }
+
+  // The function with that address, and what in it has it, the innermost last. (dwarf_getscopes()
+  // does not look into namespaces, where clang has the functions.)
+  static bool FindScopes(Dwarf_Die& parent, Dwarf_Addr address, std::vector<Dwarf_Die>& scopes) {
+    Dwarf_Die die;
+    for (int more = dwarf_child(&parent, &die); more == 0; more = dwarf_siblingof(&die, &die)) {
+      switch (dwarf_tag(&die)) {
+        case DW_TAG_namespace:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+          if (FindScopes(die, address, scopes)) return true;
+          break;
+        case DW_TAG_subprogram:
+        case DW_TAG_lexical_block:
+        case DW_TAG_inlined_subroutine:
+          if (dwarf_haspc(&die, address) <= 0) break;
+          scopes.push_back(die);
+          FindScopes(die, address, scopes);
+          return true;
+        default:
+          break;
+      }
+    }
+    return false;
+  }
+
+  static std::string FileName(const char* name) {
+    return name == nullptr ? "" : std::string(absl::StripPrefix(name, kBuildDirectory));
+  }
+
+  static std::string NameOf(Dwarf_Die& function) {
+    Dwarf_Attribute attribute;
+    const char* name =
+        dwarf_formstring(dwarf_attr_integrate(&function, DW_AT_linkage_name, &attribute));
+    if (name != nullptr) return Demangled(name);
+    name = dwarf_diename(&function);
+    return name == nullptr ? "" : name;
+  }
+
+  static void SetCallSite(Dwarf_Die* unit, Dwarf_Die& call, SourceLocation& location) {
+    Dwarf_Attribute attribute;
+    Dwarf_Word file = 0;
+    Dwarf_Word line = 0;
+    Dwarf_Files* files = nullptr;
+    dwarf_formudata(dwarf_attr(&call, DW_AT_call_file, &attribute), &file);
+    dwarf_formudata(dwarf_attr(&call, DW_AT_call_line, &attribute), &line);
+    if (dwarf_getsrcfiles(unit, &files, nullptr) == 0) {
+      location.file = FileName(dwarf_filesrc(files, file, nullptr, nullptr));
+    }
+    location.line = static_cast<int>(line);
+  }
+
+  Dwarf_Die* UnitOf(Dwfl_Module* module, Dwarf_Addr address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const std::vector<Range>& ranges = RangesOf(module);
     auto range = std::upper_bound(ranges.begin(), ranges.end(), address,
                                   [](Dwarf_Addr a, const Range& r) { return a < r.begin; });
-    if (range == ranges.begin() || address >= (--range)->end) return;
-    Dwarf_Line* line = dwarf_getsrc_die(range->unit, address);
-    if (line == nullptr) return;
-    if (const char* file = dwarf_linesrc(line, nullptr, nullptr); file != nullptr) {
-      location.file = std::string(absl::StripPrefix(file, kBuildDirectory));
-    }
-    dwarf_lineno(line, &location.line);
+    return range == ranges.begin() || address >= (--range)->end ? nullptr : range->unit;
   }
 
   // Which unit of the program's text has which addresses. Not by the table that there is for that,
@@ -130,20 +209,62 @@ class DebugInfo {
 
 }  // namespace
 
-SourceLocation Symbolize(uintptr_t pc) {
-  SourceLocation location = DebugInfo::Get().Find(pc);
-  std::array<char, 1024> name;
-  if (absl::Symbolize(reinterpret_cast<const void*>(pc), name.data(), name.size())) {
-    location.function = name.data();
-    // What its demangler does not know, the C++ runtime's may.
-    if (absl::StartsWith(location.function, "_Z")) {
-      int status = 0;
-      char* demangled = abi::__cxa_demangle(name.data(), nullptr, nullptr, &status);
-      if (status == 0) location.function = demangled;
-      std::free(demangled);
+std::string internal::WithoutArguments(absl::string_view demangled) {
+  constexpr absl::string_view kAnonymous = "(anonymous namespace)";
+  constexpr absl::string_view kOperator = "operator";
+  std::string name;
+  size_t begin = 0;  // of the name, after a result's type
+  for (size_t i = 0; i < demangled.size();) {
+    const absl::string_view rest = demangled.substr(i);
+    if (absl::StartsWith(rest, kAnonymous)) {
+      absl::StrAppend(&name, kAnonymous);
+      i += kAnonymous.size();
+    } else if (absl::StartsWith(rest, kOperator) &&
+               (name.empty() || name.back() == ':' || name.back() == ' ')) {
+      // Its name may have any of what ends others.
+      const size_t end = rest.find('(', kOperator.size() + 1);
+      absl::StrAppend(&name, rest.substr(0, end));
+      i = end == absl::string_view::npos ? demangled.size() : i + end;
+    } else if (absl::StartsWith(rest, "[abi:")) {
+      i += std::min(rest.find(']'), rest.size() - 1) + 1;
+    } else if (rest[0] == '<' || rest[0] == '{') {
+      const char close = rest[0] == '<' ? '>' : '}';
+      size_t end = 1;
+      for (int depth = 1; end < rest.size() && depth > 0; ++end) {
+        if (rest[end] == rest[0]) ++depth;
+        if (rest[end] == close && rest[end - 1] != '-') --depth;
+      }
+      absl::StrAppend(&name, close == '>' ? "<>" : rest.substr(0, end));
+      i += end;
+    } else if (rest[0] == '(') {
+      // Of a function within a function: a lambda, say.
+      size_t end = 1;
+      for (int depth = 1; end < rest.size() && depth > 0; ++end) {
+        if (rest[end] == '(') ++depth;
+        if (rest[end] == ')') --depth;
+      }
+      if (absl::StartsWith(rest.substr(end), " const")) end += 6;
+      if (!absl::StartsWith(rest.substr(end), "::")) break;
+      absl::StrAppend(&name, "()");
+      i += end;
+    } else {
+      name += rest[0];
+      ++i;
+      if (rest[0] == ' ') begin = name.size();
     }
   }
-  return location;
+  return name.substr(begin);
+}
+
+std::vector<SourceLocation> Symbolize(uintptr_t pc) {
+  std::string function;
+  std::array<char, 1024> name;
+  if (absl::Symbolize(reinterpret_cast<const void*>(pc), name.data(), name.size())) {
+    // What its demangler does not know, the C++ runtime's may.
+    function = absl::StartsWith(name.data(), "_Z") ? Demangled(name.data())
+                                                   : internal::WithoutArguments(name.data());
+  }
+  return DebugInfo::Get().Find(pc, function);
 }
 
 }  // namespace weft::debug

@@ -190,9 +190,27 @@ GoroutineTrace* Find(std::vector<GoroutineTrace>& traces, const G* g) {
   return found == traces.end() || found->goroutine.id != id ? nullptr : &*found;
 }
 
+// Those that ran when they were looked at, and have parked since: in the runtime, for want of a P.
+// False: there are others without frames.
+bool AddParkedSince(std::vector<GoroutineTrace>& traces) {
+  const auto lacks = [](const GoroutineTrace& trace) { return trace.unavailable; };
+  if (std::none_of(traces.begin(), traces.end(), lacks)) return true;
+  stack::Trace frames;
+  internal::ForEachG([&](const G* g) {
+    const GStatus status = g->status.load(std::memory_order_acquire);
+    if (status != GStatus::kWaiting && status != GStatus::kRunnable) return;
+    GoroutineTrace* trace = Find(traces, g);
+    if (trace == nullptr || !trace->unavailable) return;
+    trace->goroutine = internal::SnapshotOf(g);
+    stack::GetTrace(g->stack.context, g->stack.block, frames);
+    SetFrames(frames, *trace);
+    trace->unavailable = false;
+  });
+  return std::none_of(traces.begin(), traces.end(), lacks);
+}
+
 // What the threads know: who is locked to them, and who runs.
-void AddRunning(const TraceOptions& options, std::vector<GoroutineTrace>& traces) {
-  const Instant until = Instant::Now() + options.limit;
+void AddRunning(int signal, Instant until, std::vector<GoroutineTrace>& traces) {
   const M* const self = internal::ThisM();
   for (const M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
     if (GoroutineTrace* locked = Find(traces, m->locked_g.load(std::memory_order_acquire))) {
@@ -204,7 +222,7 @@ void AddRunning(const TraceOptions& options, std::vector<GoroutineTrace>& traces
     if (m == self) {
       answer_id = trace->goroutine.id;
       stack::GetCurrentTrace(answer);
-    } else if (options.signal == 0 || !Ask(m, options.signal, until)) {
+    } else if (signal == 0 || !Ask(m, signal, until)) {
       continue;
     }
     if (answer_id != trace->goroutine.id) continue;
@@ -230,7 +248,13 @@ std::vector<GoroutineTrace> GetGoroutineTraces(const TraceOptions& options) {
   std::sort(traces.begin(), traces.end(), [](const GoroutineTrace& a, const GoroutineTrace& b) {
     return a.goroutine.id < b.goroutine.id;
   });
-  AddRunning(options, traces);
+  // Some may be on their way from running to being parked.
+  const Instant until = Instant::Now() + options.limit;
+  AddRunning(options.signal, until, traces);
+  while (!AddParkedSince(traces) && options.signal != 0 && Instant::Now() < until) {
+    usleep(500);
+    AddRunning(options.signal, until, traces);
+  }
   internal::StartTheWorld();
   return traces;
 }
