@@ -74,7 +74,10 @@ void ForEach(SignalSet signals, Function function) {
   for (; signals != 0; signals &= signals - 1) function(__builtin_ctzll(signals) + 1);
 }
 
-WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED WEFT_HANDLER_PLAIN void Handle(int signal) {
+// GCC takes these on a declaration alone.
+WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED WEFT_HANDLER_PLAIN void Handle(int signal);
+
+void Handle(int signal) {
   const int saved_errno = errno;
   const SignalSet bit = SignalSet{1} << (signal - 1);
   __atomic_fetch_add(&in_handler[signal], 1, __ATOMIC_SEQ_CST);
