@@ -117,8 +117,20 @@ TEST_F(NumaTest, NodesQueuesAreServed) {
     WaitGroup all;
     all.Add(kTasks);
     std::atomic<int> most_queued{0};
+    std::atomic<int> held{0};
+    std::atomic<bool> made{false};
+    // The other Ps are held meanwhile, as these would take what is made as fast as it is.
+    for (int n = 0; n < 3; ++n) {
+      Go([&] {
+        const internal::RuntimeSection section;
+        held.fetch_add(1);
+        while (!made.load()) {
+        }
+        held.fetch_sub(1);
+      });
+    }
     RunOnGoroutine([&] {
-      // It keeps its P meanwhile, so what others have not stolen yet overflows.
+      while (held.load() < 3) Yield();
       const internal::RuntimeSection section;
       for (int n = 0; n < kTasks; ++n) {
         Go([&] { all.Done(); });
@@ -126,8 +138,10 @@ TEST_F(NumaTest, NodesQueuesAreServed) {
           most_queued = std::max(most_queued.load(), GetSchedSnapshot().global_queue_size);
         }
       }
+      made.store(true);
     });
     all.Wait();
+    EXPECT_TRUE(Eventually([&] { return held.load() == 0; }));
     EXPECT_GT(most_queued.load(), 0);
     EXPECT_TRUE(Eventually([] {
       const SchedSnapshot s = GetSchedSnapshot();

@@ -64,7 +64,9 @@ absl::Duration WaitingFor(const G* g, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED
 //   kAsked -> kIdle        by the asker, who gives up: a handler that comes later finds nothing
 //   kDone -> kIdle         by the asker
 //
-// One thread is asked at a time, by who has stopped the world.
+// One thread is asked at a time, by who has stopped the world. A handler that comes late may answer
+// for the thread that is asked next, if it has read asked_thread before that was changed: the
+// answer has the goroutine's number, is not the one that was wanted, and the thread is asked again.
 enum class Question : uint32_t { kIdle, kAsked, kAnswering, kDone };
 
 std::atomic<Question> question{Question::kIdle};
@@ -201,7 +203,9 @@ bool AddParkedSince(std::vector<GoroutineTrace>& traces) {
     if (status != GStatus::kWaiting && status != GStatus::kRunnable) return;
     GoroutineTrace* trace = Find(traces, g);
     if (trace == nullptr || !trace->unavailable) return;
+    const int64_t locked_m = trace->goroutine.locked_m;
     trace->goroutine = internal::SnapshotOf(g);
+    trace->goroutine.locked_m = locked_m;
     stack::GetTrace(g->stack.context, g->stack.block, frames);
     SetFrames(frames, *trace);
     trace->unavailable = false;
