@@ -2,6 +2,7 @@
 // the list of behaviours; the name behind is that of Go's test.
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -97,6 +98,10 @@ TEST(PipeConformance, FP11_ClosedPipeRaceWrite) {
     const FilePipe pipe = Must(OpenPipe());
     TaskGroup tasks(kind);
     tasks.Go([&] {
+      EXPECT_TRUE(Eventually([&] {
+        int bytes = 0;
+        return ioctl(pipe.reader.fd(), FIONREAD, &bytes) == 0 && bytes > 0;
+      }));
       Sleep(Shortened(absl::Milliseconds(20)));
       EXPECT_OK(pipe.writer.Close());
     });

@@ -73,9 +73,9 @@ INSTANTIATE_TEST_SUITE_P(All, PolicyTest,
 // Goroutines that wake each other in every way there is, and threads beside them, while the number
 // of Ps changes: each of them runs to its end.
 TEST_P(PolicyTest, NothingIsLost) {
-  for (const int procs : {1, 2, 4, 8}) {
+  for (const int procs : AllInTurn({1, 2, 4, 8})) {
     Use(GetParam(), procs);
-    for (const bool delays : AllInTurn({false, true})) {
+    for (const bool delays : AllInTurn({false, true}, 4)) {
       if (delays) internal::EnableRandomDelays(static_cast<uint64_t>(procs));
       const int tasks = Rounds(400, 60);
       Chan<int> c(3);
