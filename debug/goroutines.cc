@@ -6,49 +6,20 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
+#include "debug/frames.h"
 #include "debug/symbolizer.h"
 #include "sched/goroutine.h"
 #include "stack/traceback.h"
 
 namespace weft::debug {
 namespace {
-
-const char* StateName(int status) {
-  switch (status) {
-    case 1:
-      return "runnable";
-    case 2:
-      return "running";
-    case 3:
-      return "syscall";
-    case 4:
-      return "waiting";
-    case 9:
-      return "preempted";
-  }
-  return "???";
-}
-
-// What stands in brackets.
-std::string State(const GoroutineTrace& trace) {
-  const GoroutineSnapshot& g = trace.goroutine;
-  std::string state = g.wait_reason[0] != '\0' ? g.wait_reason : StateName(g.status);
-  if (const int64_t minutes = absl::ToInt64Minutes(trace.waiting); minutes > 0) {
-    absl::StrAppend(&state, ", ", minutes, " minutes");
-  }
-  if (g.locked_m >= 0) absl::StrAppend(&state, ", locked to thread");
-  return state;
-}
 
 // "	file:line +0x1d", or the module and the offset in it as addr2line takes it.
 std::string Place(const SourceLocation& at) {
@@ -66,13 +37,6 @@ absl::string_view Function(const SourceLocation& at) {
   return at.function;
 }
 
-bool IsInternal(const SourceLocation& at) {
-  constexpr absl::string_view kInternal[] = {"weft::internal::", "weft::stack::", "__morestack"};
-  return std::any_of(std::begin(kInternal), std::end(kInternal), [&](absl::string_view prefix) {
-    return absl::StartsWith(at.function, prefix);
-  });
-}
-
 struct Line {
   std::string text;
   bool is_internal = false;
@@ -85,7 +49,7 @@ class Lines {
     std::vector<Line>& lines = lines_[pc];
     if (lines.empty()) {
       for (const SourceLocation& at : Symbolize(pc)) {
-        lines.push_back({absl::StrCat(Function(at), "(...)\n", Place(at)), IsInternal(at)});
+        lines.push_back({absl::StrCat(Function(at), "(...)\n", Place(at)), IsRuntime(at)});
       }
     }
     return lines;
@@ -112,15 +76,6 @@ void AppendFrames(const std::vector<uintptr_t>& frames, uint64_t elided, Lines& 
   }
 }
 
-// Where a goroutine was started: not in Go() itself, which is inlined there.
-SourceLocation CreationSite(uintptr_t pc) {
-  const std::vector<SourceLocation> all = Symbolize(pc);
-  for (const SourceLocation& at : all) {
-    if (!IsInternal(at) && !absl::StartsWith(at.function, "weft::Go<")) return at;
-  }
-  return all.back();
-}
-
 // All but the header.
 std::string Body(const GoroutineTrace& trace, Lines& lines, bool with_creator) {
   std::string text;
@@ -141,7 +96,7 @@ std::string FormatGrouped(const std::vector<GoroutineTrace>& traces) {
   std::map<std::pair<std::string, std::string>, std::vector<uint64_t>> groups;
   Lines lines;
   for (const GoroutineTrace& trace : traces) {
-    groups[{State(trace), Body(trace, lines, /*with_creator=*/false)}].push_back(
+    groups[{WaitState(trace), Body(trace, lines, /*with_creator=*/false)}].push_back(
         trace.goroutine.id);
   }
   std::string text;
@@ -159,7 +114,7 @@ std::string FormatGoroutines(const std::vector<GoroutineTrace>& traces, bool gro
   std::string text;
   Lines lines;
   for (const GoroutineTrace& trace : traces) {
-    absl::StrAppend(&text, "goroutine ", trace.goroutine.id, " [", State(trace), "]:\n",
+    absl::StrAppend(&text, "goroutine ", trace.goroutine.id, " [", WaitState(trace), "]:\n",
                     Body(trace, lines, /*with_creator=*/true), "\n");
   }
   return text;

@@ -22,14 +22,6 @@ namespace {
 // When the first line was taken, in nanoseconds of Instant; 0: none yet.
 std::atomic<int64_t> first_trace{0};
 
-absl::Duration SinceFirst(Instant now) {
-  int64_t first = 0;
-  if (first_trace.compare_exchange_strong(first, now.nanos(), std::memory_order_relaxed)) {
-    return absl::ZeroDuration();
-  }
-  return now - Instant::FromNanos(first);
-}
-
 bool TakesMore(int fd) {
   pollfd wanted = {.fd = fd, .events = POLLOUT, .revents = 0};
   return poll(&wanted, 1, 0) == 1 && (wanted.revents & POLLOUT) != 0;
@@ -61,7 +53,7 @@ bool TraceDuty(Instant) {
 }
 
 void TraceBeforeReport() {
-  const absl::Duration since_first = SinceFirst(Instant::Now());
+  const absl::Duration since_first = SchedTraceTime();
   WriteWhatIsTaken(STDERR_FILENO,
                    FormatSchedDetail(GetLastSchedSnapshot(SnapshotDetail::kAll), since_first));
 }
@@ -117,6 +109,15 @@ const char* Bool(bool value) { return value ? "true" : "false"; }
 
 }  // namespace
 
+absl::Duration SchedTraceTime() {
+  const Instant now = Instant::Now();
+  int64_t first = 0;
+  if (first_trace.compare_exchange_strong(first, now.nanos(), std::memory_order_relaxed)) {
+    return absl::ZeroDuration();
+  }
+  return now - Instant::FromNanos(first);
+}
+
 std::string FormatSchedTrace(const SchedSnapshot& snapshot, absl::Duration since_first) {
   std::string line = FormatCounters(snapshot, since_first);
   const char* separator = " [";
@@ -153,7 +154,7 @@ std::string FormatSchedDetail(const SchedSnapshot& snapshot, absl::Duration sinc
 
 void WriteSchedTrace(int fd, SnapshotDetail detail) {
   // Taken before the snapshot, which may first have to start the scheduler.
-  const absl::Duration since_first = SinceFirst(Instant::Now());
+  const absl::Duration since_first = SchedTraceTime();
   WriteWhatIsTaken(fd, Format(GetSchedSnapshot(detail), since_first, detail));
 }
 

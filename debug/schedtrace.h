@@ -57,9 +57,13 @@ std::string FormatSchedTrace(const SchedSnapshot& snapshot, absl::Duration since
 // The lines with all details; of a snapshot with SnapshotDetail::kAll.
 std::string FormatSchedDetail(const SchedSnapshot& snapshot, absl::Duration since_first);
 
+// The time that lines begin with: since the first call of this or of WriteSchedTrace() in this
+// process, which gets zero.
+absl::Duration SchedTraceTime();
+
 // Takes a snapshot and writes its line, or lines, to `fd` by one write(2), so that those of several
 // writers do not mix. What a pipe or socket does not take is lost: whoever traces must not wait for
-// whoever reads. Times count from the first call in this process, so that one says 0ms. From any
+// whoever reads. The first one says 0ms. From any
 // thread or goroutine; starts the scheduler if it is not running.
 void WriteSchedTrace(int fd, SnapshotDetail detail = SnapshotDetail::kCounters);
 

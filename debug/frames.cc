@@ -1,0 +1,58 @@
+#include "debug/frames.h"
+
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace weft::debug {
+namespace {
+
+const char* StateName(int status) {
+  switch (status) {
+    case 1:
+      return "runnable";
+    case 2:
+      return "running";
+    case 3:
+      return "syscall";
+    case 4:
+      return "waiting";
+    case 9:
+      return "preempted";
+  }
+  return "???";
+}
+
+}  // namespace
+
+std::string WaitState(const GoroutineTrace& trace) {
+  const GoroutineSnapshot& g = trace.goroutine;
+  std::string state = g.wait_reason[0] != '\0' ? g.wait_reason : StateName(g.status);
+  if (const int64_t minutes = absl::ToInt64Minutes(trace.waiting); minutes > 0) {
+    absl::StrAppend(&state, ", ", minutes, " minutes");
+  }
+  if (g.locked_m >= 0) absl::StrAppend(&state, ", locked to thread");
+  return state;
+}
+
+bool IsRuntime(const SourceLocation& at) {
+  constexpr absl::string_view kInternal[] = {"weft::internal::", "weft::stack::", "__morestack"};
+  return std::any_of(std::begin(kInternal), std::end(kInternal), [&](absl::string_view prefix) {
+    return absl::StartsWith(at.function, prefix);
+  });
+}
+
+SourceLocation CreationSite(uintptr_t pc) {
+  const std::vector<SourceLocation> all = Symbolize(pc);
+  for (const SourceLocation& at : all) {
+    if (!IsRuntime(at) && !absl::StartsWith(at.function, "weft::Go<")) return at;
+  }
+  return all.back();
+}
+
+}  // namespace weft::debug
