@@ -273,30 +273,24 @@ TEST_F(TwoCpuTest, AThreadThatIsLockedIsTheGoroutines) {
 
 TEST_F(TwoCpuTest, WhatTheProgramChoosesStays) {
   SetMaxProcs(3);
-  // Its own choice is what the scheduler would not choose for any P.
-  std::atomic<int> thread{0};
-  RunOnGoroutine([&] {
-    LockOSThread();
-    thread = gettid();
-    SetAffinity(cpus_[0]);
-    UnlockOSThread();
-  });
-  std::atomic<int> met{0};
+  int met = 0;
   EXPECT_TRUE(Eventually([&] {
-    WaitGroup all;
-    all.Add(12);
-    for (int i = 0; i < 12; ++i) {
-      Go([&] {
+    RunOnGoroutine([&] {
+      // What the scheduler would not choose for any P. Threads are many and some may sleep for
+      // good: so it is this one's choice, and it is seen when the same thread gets the goroutine
+      // again.
+      LockOSThread();
+      const int thread = gettid();
+      SetAffinity(cpus_[0]);
+      UnlockOSThread();
+      for (int n = 0; n < 5; ++n) {
         Sleep(absl::Microseconds(50));
-        if (gettid() == thread.load()) {
-          EXPECT_EQ(Affinity(), (std::vector<int>{cpus_[0]}));
-          met.fetch_add(1);
-        }
-        all.Done();
-      });
-    }
-    all.Wait();
-    return met.load() > 20;
+        if (gettid() != thread) continue;
+        EXPECT_EQ(Affinity(), (std::vector<int>{cpus_[0]}));
+        ++met;
+      }
+    });
+    return met > 20;
   }));
 }
 
