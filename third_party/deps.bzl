@@ -185,6 +185,15 @@ alias(
         system_build_file = Label("//third_party/system:elfutils.BUILD"),
     )
 
+    # Compression, for profiles.
+    _maybe(
+        system_or_archive,
+        name = "zlib",
+        debian_packages = ["zlib1g-dev"],
+        probes = ["/usr/include/zlib.h"],
+        system_build_file = Label("//third_party/system:zlib.BUILD"),
+    )
+
     # LLVM's headers, for //stack/escape_pass. Optional.
     _maybe(
         llvm_repository,

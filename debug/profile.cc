@@ -1,0 +1,129 @@
+#include "debug/profile.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "debug/goroutines.h"
+#include "sched/goroutine.h"
+#include "sched/traces.h"
+
+namespace weft::debug {
+namespace {
+
+class Sources {
+ public:
+  static Sources& Get() {
+    static auto* sources = new Sources;
+    return *sources;
+  }
+
+  void Add(const ProfileSource* source) {
+    absl::MutexLock lock(&mutex_);
+    all_.push_back(source);
+  }
+
+  // By name.
+  std::vector<const ProfileSource*> All() {
+    absl::MutexLock lock(&mutex_);
+    std::sort(all_.begin(), all_.end(),
+              [](const ProfileSource* a, const ProfileSource* b) { return a->name < b->name; });
+    return all_;
+  }
+
+  const ProfileSource* Find(absl::string_view name) {
+    absl::MutexLock lock(&mutex_);
+    const auto found = std::find_if(all_.begin(), all_.end(), [&](const ProfileSource* source) {
+      return source->name == name;
+    });
+    return found == all_.end() ? nullptr : *found;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<const ProfileSource*> all_ ABSL_GUARDED_BY(mutex_);
+};
+
+absl::Status NoProfile(absl::string_view name) {
+  return absl::NotFoundError(absl::StrCat("no profile is called \"", name, "\""));
+}
+
+// The profile, of `name` for both values of period and samples.
+ProfileData CountsOf(absl::string_view name) {
+  const ValueType type = {std::string(name), "count"};
+  return {.name = std::string(name), .sample_types = {type}, .period_type = type};
+}
+
+constexpr absl::string_view kGoroutine = "goroutine";
+
+std::vector<GoroutineTrace> AllGoroutines() {
+  return GetGoroutineTraces({.signal = DefaultTraceSignal()});
+}
+
+ProfileData TakeGoroutines() {
+  ProfileData data = CountsOf(kGoroutine);
+  for (GoroutineTrace& trace : AllGoroutines()) {
+    // One that has not run yet, or whose thread did not answer, counts where it was started.
+    if (trace.frames.empty() && trace.created_at != 0) trace.frames = {trace.created_at};
+    data.samples.push_back({std::move(trace.frames), {1}});
+  }
+  return data;
+}
+
+const ProfileSource goroutine_source = {kGoroutine,
+                                        "Where all goroutines are. debug=2 is a dump of them.",
+                                        TakeGoroutines, NumGoroutine};
+
+[[maybe_unused]] const bool registered = [] {
+  RegisterProfile(&goroutine_source);
+  return true;
+}();
+
+}  // namespace
+
+void RegisterProfile(const ProfileSource* source) { Sources::Get().Add(source); }
+
+std::vector<ProfileInfo> Profiles() {
+  std::vector<ProfileInfo> profiles;
+  for (const ProfileSource* source : Sources::Get().All()) {
+    profiles.push_back({source->name, source->description, source->count()});
+  }
+  return profiles;
+}
+
+absl::StatusOr<ProfileData> GetProfile(absl::string_view name) {
+  const ProfileSource* const source = Sources::Get().Find(name);
+  if (source == nullptr) return NoProfile(name);
+  ProfileData data = source->take();
+  data.time = absl::Now();
+  Merge(data);
+  return data;
+}
+
+absl::Status WriteProfile(absl::string_view name, ProfileSink sink, ProfileFormat format) {
+  if (format == ProfileFormat::kFullText && name == kGoroutine) {
+    sink(FormatGoroutines(AllGoroutines()));
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<ProfileData> data = GetProfile(name);
+  if (!data.ok()) return data.status();
+  switch (format) {
+    case ProfileFormat::kPprof:
+      sink(EncodeProfile(*data));
+      break;
+    case ProfileFormat::kText:
+    case ProfileFormat::kFullText:
+      sink(FormatProfile(*data));
+      break;
+    case ProfileFormat::kGperftools:
+      sink(EncodeForGperftools(*data));
+      break;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace weft::debug
