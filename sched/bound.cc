@@ -27,6 +27,7 @@
 
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 
@@ -38,6 +39,7 @@ void AwaitPInPlace(M* m, G* g, P* given_up, M* spare) {
   const GStatus status = g->status.load(std::memory_order_relaxed);
   g->status.store(GStatus::kPreempted, std::memory_order_relaxed);
   g->bound = true;
+  EmitWaitInPlace(m, g);
   P* p = nullptr;
   {
     // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "sched/fatal.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
@@ -102,6 +103,7 @@ void AssignId(P* p, G* g) {
 
 // On the next one's stack.
 void FinishGoroutine(M* m, G* g) {
+  EmitLeft(m, g, Event::kEnd);
   P* p = m->p.load(std::memory_order_relaxed);
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
   ReturnStacks(p, g);
@@ -113,6 +115,7 @@ void FinishGoroutine(M* m, G* g) {
 }
 
 void QueueAtTail(M* m, G* g) {
+  EmitLeft(m, g, Event::kYield);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // With one P there is nobody to wake for it.
@@ -121,7 +124,7 @@ void QueueAtTail(M* m, G* g) {
     StampNowAndThen(p->until_stamp, g);
     if (p->run_queue.PutTail(g, QueueSharing::kAlone)) return;
   }
-  Enqueue(g, Place::kTail);
+  Enqueue(m, g, Place::kTail);
 }
 
 // A runnable goroutine, not queued yet. `p` may be null.
@@ -182,10 +185,12 @@ void GoroutineEntry(void*) {
 
 void SpawnMain(absl::AnyInvocable<void()> main) {
   RuntimeSection section;
-  P* p = ThisM()->p.load(std::memory_order_relaxed);
+  M* m = ThisM();
+  P* p = m->p.load(std::memory_order_relaxed);
   G* g = NewG(p, GoOptions{.name = "main"}, Closure(std::move(main)));
   g->id.store(kMainId, std::memory_order_relaxed);
-  Enqueue(g, Place::kNext);
+  EmitCreate(m, g);
+  Enqueue(m, g, Place::kNext);
 }
 
 __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure) {
@@ -196,7 +201,8 @@ __attribute__((noinline)) void Spawn(const GoOptions& options, Closure&& closure
   G* g = NewG(m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed), options,
               std::move(closure));
   g->creation_site.store(__builtin_return_address(0), std::memory_order_relaxed);
-  Enqueue(g, Place::kNext);
+  EmitCreate(m, g);
+  Enqueue(m, g, Place::kNext);
 }
 
 }  // namespace weft::internal
@@ -279,6 +285,7 @@ BlockingSection::BlockingSection(Expect expect) {
                        std::memory_order_relaxed);
   g->status.store(internal::GStatus::kSyscall, std::memory_order_relaxed);
   m->blocking.store(true, std::memory_order_relaxed);
+  internal::EmitBlocking(m, g, internal::Event::kBlockingBegin, expect == Expect::kLong ? 1 : 0);
   if (expect == Expect::kLong) {
     internal::HandOffP(internal::SurrenderP(m));
   } else if (internal::MonitorPace() > absl::Microseconds(100) &&
@@ -296,6 +303,7 @@ BlockingSection::~BlockingSection() {
   if (--g->blocking_sections > 0) return;
   internal::ThisM()->blocking.store(false, std::memory_order_relaxed);
   internal::RuntimeSection section;
+  internal::EmitBlocking(internal::ThisM(), g, internal::Event::kBlockingEnd, 0);
   g->status.store(internal::GStatus::kRunning, std::memory_order_relaxed);
 }
 

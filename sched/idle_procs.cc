@@ -1,5 +1,6 @@
 // Who has which P, and those that nobody has: a list for each node, last in, first out, all under
 // sched.lock.
+#include "sched/internal/emit.h"
 #include "sched/internal/find_work.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
@@ -18,10 +19,12 @@ void AcquireP(M* m, P* p) {
   p->status.store(PStatus::kRunning, std::memory_order_relaxed);
   if (m->affinity != p->affinity.load(std::memory_order_relaxed)) [[unlikely]]
     FollowNode(m, p);
+  EmitOfP(m, p, Event::kProcStart);
 }
 
 P* ReleaseP(M* m) {
   P* p = m->p.load(std::memory_order_relaxed);
+  EmitOfP(m, p, Event::kProcStop);
   m->p.store(nullptr, std::memory_order_relaxed);
   p->m.store(nullptr, std::memory_order_relaxed);
   return p;

@@ -33,6 +33,7 @@
 //
 // sched/models/lease.pml checks this protocol and the wrong turns beside it.
 #include "sched/internal/delay.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/membarrier.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
@@ -55,6 +56,7 @@ bool FenceAllThreads() {
 
 // On the scheduler's stack: the goroutine has no P to run on.
 void QueueWithoutP(M* m, G* g) {
+  EmitLeft(m, g, Event::kLostP);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one
@@ -71,6 +73,7 @@ void QueueWithoutP(M* m, G* g) {
 }
 
 void QueueShared(M* m, G* g) {
+  EmitLeft(m, g, Event::kPreempt);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   EnqueueShared(g);
@@ -100,6 +103,7 @@ P* Revoke(M* m, Revoked why, const P* wanted) {
   P* p = m->p.load(std::memory_order_relaxed);
   if (p == nullptr || (wanted != nullptr && p != wanted)) return nullptr;
   m->p.store(nullptr, std::memory_order_relaxed);
+  EmitTaken(m, p, why);
   sched.leases.taken[static_cast<int>(why)].fetch_add(1, std::memory_order_relaxed);
   m->revoked.store(why, std::memory_order_relaxed);
   if (why != Revoked::kBlocking) sched.outlaws.fetch_add(1, std::memory_order_relaxed);

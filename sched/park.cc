@@ -9,25 +9,28 @@
 // waker that published earlier would put one stack on two threads. If a token came before 4, the
 // goroutine is made ready exactly as a waker would, through the queue.
 #include "sched/fatal.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
 namespace {
 
-void Ready(G* g) {
+void Ready(M* m, G* g, Waker waker) {
   // Whoever has won the word is alone here, and has acquired it from FinishPark(): no exchange
   // needed.
   if (g->status.load(std::memory_order_relaxed) != GStatus::kWaiting) [[unlikely]] {
     Fatal("a goroutine that does not wait was made ready");
   }
+  EmitUnpark(m, g, waker);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-  Enqueue(g, Place::kNext);
+  Enqueue(m, g, Place::kNext);
 }
 
 void FinishPark(M* m, G* g) {
+  EmitLeft(m, g, Event::kPark);
   LeaveSlot(m, g);
   g->status.store(GStatus::kWaiting, std::memory_order_release);
-  if (!WaiterProtocol::Publish(*g)) Ready(g);
+  if (!WaiterProtocol::Publish(*g)) Ready(m, g, Waker::kItself);
 }
 
 void Park(Waiter* self, WaitReason reason) noexcept {
@@ -64,7 +67,7 @@ bool ParkUntil(Waiter* self, Instant deadline, WaitReason reason) noexcept {
 
 void ReadyWaiter(Waiter* waiter) noexcept {
   RuntimeSection section;
-  Ready(AsG(waiter));
+  Ready(ThisM(), AsG(waiter), Waker::kGoroutine);
 }
 
 // The conditions of Go's runtime_canSpin.

@@ -47,6 +47,7 @@
 // handing work directly to a sleeping thread (it takes the work away from those who look already,
 // and destroys locality).
 #include "sched/internal/delay.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/find_work.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
@@ -88,12 +89,14 @@ void BecomeSpinning(M* m) {
   // In this order: whoever has found that it was said already may rely on what this M looks at now.
   sched.need_spinning.store(false, std::memory_order_relaxed);
   sched.spinning.fetch_add(1, std::memory_order_seq_cst);
+  EmitFrequentOfM(m, Event::kSpin);
 }
 
 // A spinner has found work: another one takes over looking.
 void StopSpinning(M* m) {
   m->spinning.store(false, std::memory_order_relaxed);
   sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+  EmitFrequentOfM(m, Event::kSpinEnd);
   WakeP();
 }
 
@@ -147,7 +150,9 @@ class Looker {
     const Instant earliest = timers.Earliest();
     if (earliest.IsNever()) return nullptr;
     const Instant now = Instant::Now();
-    if (earliest > now || timers.RunDue(now) == 0) return nullptr;
+    const int ran = earliest > now ? 0 : timers.RunDue(now);
+    if (ran == 0) return nullptr;
+    EmitFrequentOfM(m_, Event::kTimers, static_cast<uint64_t>(ran));
     timers_ran_ = true;
     return p_->run_queue.Take(&inherits_slice_, QueueSharing::kShared);
   }
@@ -157,7 +162,7 @@ class Looker {
   }
   G* StealHalf(int victim) {
     G* g = p_->run_queue.StealHalf(Victim(victim)->run_queue);
-    if (g != nullptr) CountSteal(victim);
+    if (g != nullptr) NoteSteal(g, victim);
     return g;
   }
   G* StealNext(int victim) {
@@ -168,14 +173,15 @@ class Looker {
       nanosleep(&pause, nullptr);
     }
     G* g = RunQueue<G>::StealNext(v->run_queue);
-    if (g != nullptr) CountSteal(victim);
+    if (g != nullptr) NoteSteal(g, victim);
     return g;
   }
 
  private:
   static P* Victim(int number) { return sched.ps[number].load(std::memory_order_acquire); }
 
-  void CountSteal(int victim) {
+  void NoteSteal(const G* g, int victim) {
+    EmitSteal(m_, g, victim);
     const auto count = [](std::atomic<uint64_t>& counter) {
       counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     };
@@ -214,6 +220,7 @@ G* TakeBacklog(M* m, P* p) {
   if (++p->looks_unchanged < kLooksUnchanged) return nullptr;
   G* g = p->run_queue.StealHalf(victim->run_queue);
   if (g == nullptr) return nullptr;
+  EmitSteal(m, g, victim->id);
   ++p->backlogs_taken;
   // Not all of them run now, and a spinner that gave up while they moved may have seen none of
   // them. (One that spins itself wakes the next before it runs what it has found.)
@@ -243,6 +250,15 @@ bool LookAgain(M* m) {
   return found && SpinAgain(m);
 }
 
+// One of those that a poller has made ready, to run; the others are queued.
+G* TakeFirst(M* m, WakeBatch& ready) {
+  G* g = AsG(ready.PopFront());
+  EmitUnpark(m, g, Waker::kPoller);
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  if (!ready.empty()) EnqueueBatch(ready);
+  return g;
+}
+
 // The M that has no P waits for events. Returns a goroutine to run, or null with or without a P.
 G* WaitInPoller(M* m) {
   // Published before the timers are looked at for the last time: see the top of this file.
@@ -254,7 +270,9 @@ G* WaitInPoller(M* m) {
     sched.poll_until.store(until.nanos(), std::memory_order_seq_cst);
   }
   WakeBatch ready;
+  EmitOfM(m, Event::kPollSleep);
   sched.poller.load(std::memory_order_acquire)->Poll(until, ready);
+  EmitOfM(m, Event::kPollWake, static_cast<uint64_t>(ready.size));
   sched.poll_until.store(0, std::memory_order_seq_cst);
   // Before looking for a P: an M that has just put its P on the idle list either finds this and
   // becomes the poller, or we find its P.
@@ -265,12 +283,7 @@ G* WaitInPoller(M* m) {
     return nullptr;
   }
   AcquireP(m, p);
-  if (!ready.empty()) {
-    G* g = AsG(ready.PopFront());
-    g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-    if (!ready.empty()) EnqueueBatch(ready);
-    return g;
-  }
+  if (!ready.empty()) return TakeFirst(m, ready);
   BecomeSpinning(m);
   return nullptr;
 }
@@ -289,6 +302,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       if (m->spinning.load(std::memory_order_relaxed)) {
         m->spinning.store(false, std::memory_order_relaxed);
         sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+        EmitFrequentOfM(m, Event::kSpinEnd);
       }
       LockGuard guard(sched.lock);
       if (sched.stopping.load(std::memory_order_relaxed)) {
@@ -299,7 +313,9 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     }
     if (const Instant earliest = p->timers.Earliest(); !earliest.IsNever()) {
       const Instant now = Instant::Now();
-      if (earliest <= now) p->timers.RunDue(now);
+      if (const int ran = earliest <= now ? p->timers.RunDue(now) : 0; ran > 0) {
+        EmitFrequentOfM(m, Event::kTimers, static_cast<uint64_t>(ran));
+      }
     }
     const NodeMap& map = *sched.node_map.load(std::memory_order_acquire);
     Looker looker(m, p);
@@ -318,10 +334,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
       p->polls.store(p->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       poller->Poll(Instant(), ready);
       if (!ready.empty()) {
-        G* g = AsG(ready.PopFront());
-        g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-        if (!ready.empty()) EnqueueBatch(ready);
-        return g;
+        EmitFrequentOfM(m, Event::kPoll, static_cast<uint64_t>(ready.size));
+        return TakeFirst(m, ready);
       }
     }
 
@@ -349,6 +363,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 
     if (m->spinning.load(std::memory_order_relaxed)) {
       m->spinning.store(false, std::memory_order_relaxed);
+      EmitFrequentOfM(m, Event::kSpinEnd);
       WEFT_DELAY_POINT("proc.stop_spinning");
       sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
       if (LookAgain(m)) continue;
@@ -413,8 +428,7 @@ void WakeP() {
   StartM(nullptr, /*spinning=*/true);
 }
 
-void Enqueue(G* g, Place place) {
-  M* m = ThisM();
+void Enqueue(M* m, G* g, Place place) {
   P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
   if (p == nullptr) {
     EnqueueShared(g);
@@ -467,10 +481,11 @@ void EnqueueShared(G* g) {
 }
 
 void EnqueueBatch(WakeBatch& batch) {
+  M* m = ThisM();
   for (Waiter* w = batch.head; w != nullptr; w = WaiterProtocol::next(*w)) {
+    EmitUnpark(m, AsG(w), Waker::kPoller);
     AsG(w)->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   }
-  M* m = ThisM();
   P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
   // As many as there are idle Ps go where these can find them without stealing.
   const bool all = p == nullptr || sched.policy.load(std::memory_order_relaxed) == Policy::kGlobal;

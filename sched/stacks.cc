@@ -121,7 +121,7 @@ void InitStacks() { stack::InstallGrowth({.movable = MovableNow}); }
 GMover::GMover(stack::SlotCache& slots)
     : StackMover(slots, GoroutineEntry, rest_policy, kSlotBudget) {}
 
-void GMover::Ready(stack::Resident& resident) { Enqueue(AsG(resident), Place::kTail); }
+void GMover::Ready(stack::Resident& resident) { Enqueue(ThisM(), AsG(resident), Place::kTail); }
 
 // libstdc++ finds handlers again by addresses that it has noted while it was searching, so frames
 // must not move while an exception is on its way or being handled.

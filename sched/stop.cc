@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "sched/goroutine.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
@@ -45,6 +46,7 @@ void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
   EnterRuntime();
   stop_began = Instant::Now();
   M* self = ThisM();
+  EmitOfM(self, Event::kStopWorld);
   {
     LockGuard guard(sched.lock);
     sched.all_stopped.store(0, std::memory_order_relaxed);
@@ -73,6 +75,7 @@ void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
     }
     FutexWait(sched.all_stopped, 0, Instant::Now() + kRevokeEvery);
   }
+  EmitOfM(self, Event::kWorldStopped);
   sched.pauses_stopping.Add(NanosOfStop());
 }
 
@@ -125,6 +128,7 @@ void StartTheWorld() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   P* own = self == nullptr ? nullptr : self->p.load(std::memory_order_relaxed);
   P* with_work = nullptr;
   int waiting = 0;
+  EmitOfM(self, Event::kStartWorld);
   {
     LockGuard guard(sched.lock);
     sched.stopping.store(false, std::memory_order_seq_cst);
@@ -188,6 +192,7 @@ void ResizeProcs(int n) {
     p->status.store(PStatus::kDead, std::memory_order_relaxed);
   }
   sched.p_count.store(n, std::memory_order_release);
+  EmitOfM(self, Event::kMaxProcs, static_cast<uint64_t>(n));
   SetPolicy(sched.policy.load(std::memory_order_relaxed));
 }
 

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "absl/base/attributes.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -185,6 +186,7 @@ void SwitchToGoroutine(M* m, G* g, bool inherits_slice) {
     if (g->runnable_since != 0) CountLatency(p, g);
     if (!BringToSlot(p, g)) return;
     MakeCurrent(m, p, g, inherits_slice);
+    EmitStart(m, g);
     stack::SwitchTo(m->context, g->stack.context, Arrive<AfterScheduler>, m, nullptr);
     g = std::exchange(m->next_after_scheduler, nullptr);
     inherits_slice = m->next_inherits_slice;

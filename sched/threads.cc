@@ -27,6 +27,7 @@
 #include "sched/fatal.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/emit.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/numa.h"
@@ -122,6 +123,7 @@ M* PopIdleOrFreeM(int16_t affinity, bool* needs_thread) ABSL_EXCLUSIVE_LOCKS_REQ
 
 // Sleeps until the M is given a P, which it then has. False: it is to end.
 bool AwaitPUntil(M* m, Instant deadline) {
+  EmitOfM(m, Event::kThreadSleep);
   while (!SleepOn(m->wake, deadline)) {
     WEFT_DELAY_POINT("threads.idle_for_long");
     LockGuard guard(sched.lock);
@@ -133,6 +135,7 @@ bool AwaitPUntil(M* m, Instant deadline) {
     }
     deadline = Instant::Never();
   }
+  EmitOfM(m, Event::kThreadWake);
   if (m->next_p == nullptr) return false;
   AcquireP(m, m->next_p);
   return true;
@@ -207,6 +210,8 @@ M::M() {
 M* NewM() {
   M* m = new M;
   m->next_all = sched.all_ms.load(std::memory_order_relaxed);
+  m->events.m = m->id;
+  m->events.wanted.store(events_wanted.load(std::memory_order_relaxed), std::memory_order_relaxed);
   // Release: whoever walks the list sees the M whole.
   sched.all_ms.store(m, std::memory_order_release);
   return m;
@@ -226,6 +231,7 @@ void EnterM(M* m) {
     if (stack::kHasGuardWord) m->guard_word = stack::GuardWord();
   }
   SetThisThread(m);
+  EmitOfM(m, Event::kThreadStart);
 }
 
 void LeaveM(M* m) {
@@ -238,6 +244,7 @@ void LeaveM(M* m) {
   if (m->p.load(std::memory_order_relaxed) != nullptr) {
     HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
   }
+  EmitOfM(m, Event::kThreadEnd);
   // What destructors of thread_locals do from here on they do on a plain thread.
   SetThisThread(nullptr);
   stack::SetThreadContext(nullptr);

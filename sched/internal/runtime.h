@@ -22,6 +22,7 @@
 #include "absl/strings/string_view.h"
 #include "sched/clock.h"
 #include "sched/internal/block_queue.h"
+#include "sched/internal/events.h"
 #include "sched/internal/find_work.h"
 #include "sched/internal/g.h"
 #include "sched/internal/handoff.h"
@@ -80,6 +81,7 @@ struct M : Thread {
   ExceptionState* exceptions = nullptr;
   std::atomic<bool> spinning{false};  // looking for work; counted in Sched::spinning
   std::atomic<bool> blocking{false};  // its goroutine is in a BlockingSection
+  EventPort events;
 
   // --- the rest ---
   int64_t id = 0;
@@ -312,9 +314,10 @@ class StartLock {
 // The scheduler's loop on the calling thread, until that is to end.
 void RunScheduler(M* m);
 // Queues a goroutine whose status is runnable. With a P: there, as the next to run if `next`;
-// without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread.
+// without: globally. Wakes somebody to run it if need be. From inside the runtime, any thread; `m`
+// is its M, or null.
 enum class Place { kNext, kTail };
-void Enqueue(G* g, Place place);
+void Enqueue(M* m, G* g, Place place);
 // Where all Ps of the node find it, or, without a P, all.
 void EnqueueShared(G* g);
 // Queues goroutines that a poller has made ready.
