@@ -181,12 +181,12 @@ void ChurnAndCount(TaskKind kind, int connections) {
 
 TEST(ChurnTest, TwentyThousandConnectionsLeaveNothingAndMixNothingUp) {
   const int procs = SetMaxProcs(4);
-  testing::RunOnGoroutine([] { ChurnAndCount(TaskKind::kGoroutine, Rounds(20'000, 500)); });
+  testing::RunOnGoroutine([] { ChurnAndCount(TaskKind::kGoroutine, Rounds(20'000, 150)); });
   SetMaxProcs(procs);
 }
 
 TEST(ChurnTest, ConnectionsOfAnyKindOfTaskLeaveNothingAndMixNothingUp) {
-  ForEachSetting([](TaskKind kind) { ChurnAndCount(kind, Rounds(600, 100)); });
+  ForEachSetting([](TaskKind kind) { ChurnAndCount(kind, Rounds(600, 40)); });
 }
 
 }  // namespace

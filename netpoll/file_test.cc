@@ -80,23 +80,23 @@ TEST_P(FileTest, WhatIsWrittenIsRead) {
 
 TEST_P(FileTest, WhatIsNotInTheCacheIsRead) {
   ForEachSetting([this](TaskKind) {
-    constexpr size_t kSize = 3 << 20;
-    const std::string numbers = Numbers(kSize);
+    const auto size = static_cast<size_t>(Rounds(3 << 20, 3 << 17));
+    const std::string numbers = Numbers(size);
     EXPECT_OK(WriteFile(Path("large"), numbers));
     const File file = Must(Open(Path("large")));
     DropCache(file);
-    std::string text(kSize + 1, '-');
-    for (size_t at = 5000; at + 4096 < kSize; at += kSize / 20) {
+    std::string text(size + 1, '-');
+    for (size_t at = 5000; at + 4096 < size; at += size / 20) {
       ASSERT_EQ(Must(file.Pread(absl::MakeSpan(text.data(), 4096), static_cast<int64_t>(at))),
                 4096u);
       ASSERT_EQ(text.substr(0, 4096), numbers.substr(at, 4096));
     }
     DropCache(file);
-    EXPECT_EQ(Must(file.Pread(absl::MakeSpan(text.data(), text.size()), 0)), kSize);
-    EXPECT_TRUE(text.substr(0, kSize) == numbers);
+    EXPECT_EQ(Must(file.Pread(absl::MakeSpan(text.data(), text.size()), 0)), size);
+    EXPECT_TRUE(text.substr(0, size) == numbers);
     DropCache(file);
-    EXPECT_OK(file.ReadFull(absl::MakeSpan(text.data(), kSize)));
-    EXPECT_TRUE(text.substr(0, kSize) == numbers);
+    EXPECT_OK(file.ReadFull(absl::MakeSpan(text.data(), size)));
+    EXPECT_TRUE(text.substr(0, size) == numbers);
   });
 }
 
@@ -275,7 +275,7 @@ TEST_P(FileTest, CloseEndsReadsOfBlockingDescriptors) {
 TEST_P(FileTest, BuffersAreNotTouchedAfterACancelledRead) {
   ForEachSetting([](TaskKind kind) {
     int cancelled = 0;
-    for (int i = 0; i < Rounds(100, 10); ++i) {
+    for (int i = 0; i < Rounds(100, 4); ++i) {
       const BlockingPipe pipe;
       const File reader = Must(WrapFile(pipe.ends[0], "in"));
       const File writer = Must(WrapFile(pipe.ends[1], "out"));

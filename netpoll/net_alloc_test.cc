@@ -9,6 +9,7 @@
 #include "netpoll/packet_conn.h"
 #include "netpoll/pipe.h"
 #include "netpoll/test_util.h"
+#include "tests/rounds.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
@@ -34,6 +35,7 @@ namespace {
 using testing::ConnPair;
 using testing::ForEachSetting;
 using testing::MakePair;
+using testing::Rounds;
 using testing::TaskGroup;
 using testing::TaskKind;
 
@@ -42,7 +44,8 @@ using testing::TaskKind;
 // wait, an M, a timer heap of a P that had none), so one stretch out of a few must be free of it.
 TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kStretches = 20, kRounds = 300;
+    constexpr int kStretches = 20;
+    const int rounds = Rounds(300, 40);
     const ConnPair pair = MakePair();
     TaskGroup group(kind);
     group.Go([&] {
@@ -52,10 +55,10 @@ TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
       }
     });
     char buffer[128] = {};
-    int64_t fewest = kRounds;
+    int64_t fewest = rounds;
     for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
       const int64_t before = allocations.load();
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         ASSERT_TRUE(pair.client.SetReadDeadline(testing::In(absl::Hours(1))).ok());
         ASSERT_TRUE(
             pair.client.Writev({absl::string_view(buffer, 100), absl::string_view(buffer, 28)})
@@ -72,7 +75,8 @@ TEST(NetAllocTest, NE29_RoundTripsAllocateNothing) {
 // NE-50, TestAllocs: neither do datagrams, with the sender's address, one by one or in batches.
 TEST(NetAllocTest, NE50_DatagramsAllocateNothing) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kStretches = 20, kRounds = 300;
+    constexpr int kStretches = 20;
+    const int rounds = Rounds(300, 40);
     const absl::StatusOr<PacketConn> server = ListenPacket("udp", "127.0.0.1:0");
     const absl::StatusOr<PacketConn> client = ListenPacket("udp", "127.0.0.1:0");
     ASSERT_TRUE(server.ok() && client.ok());
@@ -87,10 +91,10 @@ TEST(NetAllocTest, NE50_DatagramsAllocateNothing) {
       }
     });
     char buffer[128] = {};
-    int64_t fewest = kRounds;
+    int64_t fewest = rounds;
     for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
       const int64_t before = allocations.load();
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         const OutPacket out = {absl::string_view(buffer, 100), to};
         ASSERT_TRUE(client->WriteBatch(absl::MakeConstSpan(&out, 1)).ok());
         InPacket in;
@@ -108,7 +112,8 @@ TEST(NetAllocTest, NE50_DatagramsAllocateNothing) {
 // Nor do connections in memory.
 TEST(NetAllocTest, PipesAllocateNothing) {
   ForEachSetting([](TaskKind kind) {
-    constexpr int kStretches = 20, kRounds = 300;
+    constexpr int kStretches = 20;
+    const int rounds = Rounds(300, 40);
     const PipePair pipe = Pipe();
     TaskGroup group(kind);
     group.Go([&] {
@@ -118,10 +123,10 @@ TEST(NetAllocTest, PipesAllocateNothing) {
       }
     });
     char buffer[128] = {};
-    int64_t fewest = kRounds;
+    int64_t fewest = rounds;
     for (int stretch = 0; stretch < kStretches && fewest != 0; ++stretch) {
       const int64_t before = allocations.load();
-      for (int i = 0; i < kRounds; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         ASSERT_TRUE(pipe.a.SetReadDeadline(testing::In(absl::Hours(1))).ok());
         ASSERT_TRUE(pipe.a.Write(absl::string_view(buffer, sizeof(buffer))).ok());
         ASSERT_TRUE(pipe.a.ReadFull(absl::MakeSpan(buffer)).ok());

@@ -414,7 +414,7 @@ TEST(NetTest, ConcurrentWritesStayWhole) {
 
 TEST(NetTest, ManyConnectionsAtOnce) {
   ForEachSetting([](TaskKind kind) {
-    const int conns = kind == TaskKind::kGoroutine ? Rounds(300, 40) : Rounds(30, 10);
+    const int conns = kind == TaskKind::kGoroutine ? Rounds(300, 20) : Rounds(30, 10);
     const Listener listener = MustListen();
     TaskGroup group(kind);
     for (int i = 0; i < conns; ++i) {

@@ -265,6 +265,7 @@ def netpoll_tests():
             ":packet",
             ":pipe",
             ":test_util",
+            "//tests:rounds",
             "@com_google_googletest//:gtest_main",
         ],
     )

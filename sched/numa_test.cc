@@ -325,6 +325,7 @@ TEST(NumaProgramTest, TheEnvironmentChoosesPolicyAndTopology) {
 
 // The number of Ps follows the affinity of the program's first thread, which is left alone.
 TEST(NumaProgramTest, TheFirstThreadIsNotBound) {
+  if (!testing::IsTurn("TheFirstThreadIsNotBound", 8)) GTEST_SKIP() << "another one's turn";
   const std::vector<int> cpus = AllowedCpus();
   if (cpus.size() < 2) GTEST_SKIP() << "one processor";
   const std::string topology =

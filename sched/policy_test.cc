@@ -113,7 +113,7 @@ TEST_P(PolicyTest, NothingIsLost) {
 
 // A goroutine that computes or blocks cannot hold the others up, whatever queue they are in.
 TEST_P(PolicyTest, OthersGoOnBesideAHog) {
-  for (const int procs : {1, 4}) {
+  for (const int procs : AllInTurn({1, 4})) {
     Use(GetParam(), procs);
     std::atomic<bool> stop{false};
     std::atomic<int> left{2};
@@ -173,12 +173,12 @@ TEST(PolicyChangeTest, NothingIsLost) {
                                 {"", Policy::kGlobal},
                                 {"", Policy::kNuma, kTwoNodes},
                                 {"", Policy::kNuma, kFourNodes}};
-  constexpr int kTasks = 1000;
+  const int tasks = Rounds(1'000, 100);
   for (int i = 0; i < Rounds(24, 4); ++i) {
     Use(kChosen[i % 4], 1 + i % 5);
-    std::atomic<int> left{kTasks};
+    std::atomic<int> left{tasks};
     RunOnGoroutine([&] {
-      for (int n = 0; n < kTasks; ++n) {
+      for (int n = 0; n < tasks; ++n) {
         Go([&] {
           Yield();
           left.fetch_sub(1);

@@ -103,7 +103,7 @@ TEST_F(RuntimeTest, NoThreadIsLeftWhenItIsStopped) {
 }
 
 TEST_F(RuntimeTest, StartsAgainAndAgain) {
-  for (int i = 0; i < Rounds(100, 16); ++i) {
+  for (int i = 0; i < Rounds(100, 5); ++i) {
     const int procs = 1 << i % 4;
     ASSERT_EQ(Runtime::Start({.max_procs = procs}), absl::OkStatus());
     EXPECT_EQ(MaxProcs(), procs);

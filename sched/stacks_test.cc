@@ -70,7 +70,7 @@ class StacksTest : public ::testing::TestWithParam<int> {
 };
 
 TEST_P(StacksTest, GoroutinesThatWaitRestAndWake) {
-  const int goroutines = testing::Rounds(2'000, 400);
+  const int goroutines = testing::Rounds(2'000, 200);
   const int rounds = testing::Rounds(10, 4);
   const uint64_t half = static_cast<uint64_t>(goroutines) * static_cast<uint64_t>(rounds) / 2;
   const RestStats before = GetRestStats();
@@ -173,11 +173,11 @@ TEST_P(StacksTest, GoroutinesThatWaitInACatchClauseGoOnThere) {
 
 TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
   testing::RunOnGoroutine([] {
-    constexpr int kGoroutines = 500;
-    Chan<int64_t*> addresses(kGoroutines);
+    const int goroutines = testing::Rounds(500, 100);
+    Chan<int64_t*> addresses(goroutines);
     Chan<int> gate(0);
     Chan<int64_t> results(0);
-    for (int i = 0; i < kGoroutines; ++i) {
+    for (int i = 0; i < goroutines; ++i) {
       Go([addresses, gate, results, i] {
         int64_t local = i;
         addresses.Send(&local);
@@ -185,11 +185,11 @@ TEST_P(StacksTest, LocalsThatOthersPointToStayInPlace) {
         results.Send(local);
       });
     }
-    for (int i = 0; i < kGoroutines; ++i) *addresses.Recv().value() += 1'000;
-    for (int i = 0; i < kGoroutines; ++i) gate.Send(i);
+    for (int i = 0; i < goroutines; ++i) *addresses.Recv().value() += 1'000;
+    for (int i = 0; i < goroutines; ++i) gate.Send(i);
     int64_t sum = 0;
-    for (int i = 0; i < kGoroutines; ++i) sum += results.Recv().value();
-    EXPECT_EQ(sum, kGoroutines * (kGoroutines - 1) / 2 + kGoroutines * 1'000);
+    for (int i = 0; i < goroutines; ++i) sum += results.Recv().value();
+    EXPECT_EQ(sum, goroutines * (goroutines - 1) / 2 + goroutines * 1'000);
   });
 }
 
@@ -239,7 +239,7 @@ TEST_P(StacksTest, ChangesOfTheNumberOfProcsMoveResidents) {
 
 TEST_P(StacksTest, ProtocolHoldsUnderDelays) {
   internal::EnableRandomDelays(static_cast<uint64_t>(GetParam()));
-  WaitAndWake(200, 10);
+  WaitAndWake(testing::Rounds(200, 100), testing::Rounds(10, 4));
   internal::SetDelayHook(nullptr);
 }
 

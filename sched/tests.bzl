@@ -201,6 +201,7 @@ def sched_tests():
             ":clock",
             ":delay",
             ":waiter",
+            "//tests:rounds",
             "@com_google_absl//absl/time",
             "@com_google_googletest//:gtest_main",
         ],

@@ -14,6 +14,7 @@
 namespace weft::internal {
 namespace {
 
+using ::weft::testing::AllInTurn;
 using ::weft::testing::Rounds;
 
 std::vector<int>* fired = nullptr;
@@ -86,7 +87,7 @@ TEST(TimerHeapTest, RunsInOrderOfTime) {
 
 TEST(TimerHeapTest, StoppedTimersDoNotRunAndTheRestKeepTheirOrder) {
   std::mt19937 random(2);
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < Rounds(50, 3); ++round) {
     TimerHeap heap;
     std::vector<std::unique_ptr<TestTimer>> timers;
     for (int i = 0; i < 100; ++i) {
@@ -179,7 +180,7 @@ TEST(TimerHeapTest, CallbacksMayStartTheirTimerAgainAndStopOthers) {
 // One thread owns each timer and starts and stops it; others run the heaps and move timers between
 // them, as when a P goes away. For every Start() the timer either runs or is stopped, never both.
 TEST(TimerHeapRaceTest, EveryStartEndsInOneRunOrOneStop) {
-  for (const uint64_t seed : {0u, 1u, 2u}) {
+  for (const uint64_t seed : AllInTurn({0u, 1u, 2u})) {
     if (seed != 0) EnableRandomDelays(seed);
     TimerHeap heaps[2];
     std::atomic<bool> done{false};

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "sched/internal/delay.h"
 #include "sched/waiter.h"
+#include "tests/rounds.h"
 
 namespace weft {
 namespace {
@@ -29,6 +30,7 @@ TEST(WaiterThreadTest, WaitsAndWakes) {
 }
 
 TEST(WaiterThreadTest, PingPong) {
+  const int rounds = testing::Rounds(3'000, 300);
   for (const bool delays : {false, true}) {
     if (delays) internal::EnableRandomDelays(9);
     std::atomic<int> turn{0};
@@ -36,7 +38,7 @@ TEST(WaiterThreadTest, PingPong) {
     auto player = [&](int self) {
       waiters[self].store(Waiter::Current());
       while (waiters[1 - self].load() == nullptr) std::this_thread::yield();
-      for (int i = 0; i < 3'000; ++i) {
+      for (int i = 0; i < rounds; ++i) {
         while (turn.load(std::memory_order_acquire) != self) {
           Waiter::Current()->Park(WaitReason::kSelect);
         }

@@ -240,7 +240,7 @@ TEST(ResidenceTest, ResidentsThatAreHotAndWantedAreNotLost) {
   Residence::Counts sum;
   const int rounds = Rounds(5, 1);
   for (int i = 0; i < rounds || (sum.left_to_copier.load() == 0 && i < 1'000); ++i) {
-    RunStress({4, 2, 5, 1'000, RestPolicy::kAsNeeded, 0}, sum);
+    RunStress({4, 2, 5, Rounds(1'000, 300), RestPolicy::kAsNeeded, 0}, sum);
   }
   EXPECT_GT(sum.left_to_copier.load(), 0u);
 }
@@ -248,15 +248,15 @@ TEST(ResidenceTest, ResidentsThatAreHotAndWantedAreNotLost) {
 TEST(ResidenceTest, ResidentsThatRefuseToRestKeepTheirSlots) {
   Residence::Counts sum;
   for (int i = 0; i < Rounds(10); ++i) {
-    RunStress({4, 8, 6, 1'000, RestPolicy::kAsNeeded, 30}, sum);
+    RunStress({4, 8, 6, Rounds(1'000, 200), RestPolicy::kAsNeeded, 30}, sum);
   }
-  RunStress({4, 4, 5, 1'000, RestPolicy::kAsNeeded, 100}, sum);
+  RunStress({4, 4, 5, Rounds(1'000, 200), RestPolicy::kAsNeeded, 100}, sum);
   EXPECT_GT(sum.kept.load(), 0u);
 }
 
 TEST(ResidenceTest, AlwaysPolicyWakesResidentsElsewhere) {
   Residence::Counts sum;
-  const int runs = Rounds(200, 40);
+  const int runs = Rounds(200, 10);
   RunStress({4, 5, 100, runs, RestPolicy::kAlways, 10}, sum);
   EXPECT_GT(sum.wakes_elsewhere.load(), static_cast<uint64_t>(50 * runs));
 }

@@ -31,11 +31,11 @@ inline uint64_t Repetition() {
 }
 inline bool Repeated() { return Repetition() != 0; }
 
-// `alone`, or `repeated` where the test is repeated; a thirtieth, but not 0, if that is not given.
+// `alone`, or `repeated` where the test is repeated; a hundredth, but not 0, if that is not given.
 // For counts and sizes that only make an event more likely, never for what a test needs to say
 // anything.
 inline int Rounds(int alone, int repeated) { return Repeated() ? repeated : alone; }
-inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 30, 1)); }
+inline int Rounds(int alone) { return Rounds(alone, std::max(alone / 100, 1)); }
 
 // The same for time that has to pass, but a tenth of it: not for deadlines.
 inline absl::Duration Shortened(absl::Duration alone) { return Repeated() ? alone / 10 : alone; }

@@ -75,7 +75,7 @@ TEST(PreemptionTest, SC08_SpinningGoroutinesTakeTurns) {
 // A thousand goroutines block their threads at once, without saying so, and then come back.
 TEST(ManyBlockedTest, OthersRunAndNoThreadIsLeftOver) {
   SetMaxProcs(1);
-  const int count = Rounds(1'000, 100);
+  const int count = Rounds(1'000, 30);
   int fds[2];
   ASSERT_EQ(pipe2(fds, O_CLOEXEC), 0);
   std::atomic<int> reading{0};

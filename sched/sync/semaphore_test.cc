@@ -35,7 +35,7 @@ int Waiting(const Semaphore& semaphore) {
 TEST_P(SemaphoreTest, SY03_OneUnitIsALock) {
   Run([] {
     Semaphore semaphore(1);
-    const int rounds = Rounds(1000, 200);
+    const int rounds = Rounds(1000, 50);
     int counter = 0;
     Tasks tasks;
     for (int t = 0; t < 10; ++t) {

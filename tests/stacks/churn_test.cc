@@ -69,7 +69,7 @@ TEST_P(ChurnTest, AHundredThousandGrowAndShrinkWhileOthersWakeThem) {
   // Where stacks do not rest, each goroutine takes some pages.
   const int goroutines = testing::HasDebugSetting("stackmove=always")
                              ? 1'000
-                             : Rounds(stack::kMayMove ? 100'000 : 10'000, 1'000);
+                             : Rounds(stack::kMayMove ? 100'000 : 10'000, 300);
   constexpr int kChannels = 64;
   constexpr int kWakers = 8;
   std::atomic<int64_t> wrong{0};
