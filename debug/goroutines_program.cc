@@ -1,6 +1,8 @@
 // What goroutines_test looks at: goroutines in all states. Prints a line when they are in them, and
 // then, with the argument `quit` or `ignore`, sends itself SIGQUIT, which it ignores or does not.
+// With `fork` it sends it to a child, and prints what ended that.
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -45,6 +47,17 @@ int main(int argc, char** argv) {
     weft::Go([] { ComputeForEver(); });
     weft::Go([] { BlockForEver(); });
     while (ready.load() < 3) weft::Sleep(absl::Milliseconds(1));
+    if (argc > 1 && std::strcmp(argv[1], "fork") == 0) {
+      const pid_t child = fork();
+      if (child == 0) {
+        kill(getpid(), SIGQUIT);
+        _exit(0);
+      }
+      int status = 0;
+      waitpid(child, &status, 0);
+      std::printf("signal %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+      return 0;
+    }
     if (argc > 2) stop.store(true);  // nobody does, but the compiler cannot know
     std::puts("ready");
     std::fflush(stdout);

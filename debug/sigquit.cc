@@ -7,40 +7,41 @@
 // that.
 #include <errno.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <atomic>
-#include <cstdint>
 
 #include "absl/time/time.h"
 #include "debug/goroutines.h"
 #include "sched/clock.h"
 #include "sched/internal/fatal_report.h"
-#include "sched/runtime.h"
+#include "sched/internal/signal_handler.h"
 #include "sched/sysmon.h"
 
 namespace weft::debug {
 namespace {
 
-std::atomic<bool> wanted{false};
+// By the compiler's functions, as the handler sets it (signal_handler.h).
+bool wanted = false;
 
 // A thread that does not answer in that time has the signal blocked, on however busy a machine.
 constexpr absl::Duration kLimit = absl::Seconds(3);
 
+WEFT_SIGNAL_HANDLER void Handle(int signal);
+
 void Handle(int signal) {
   const int saved = errno;
-  if (Runtime::IsRunning()) {
-    wanted.store(true, std::memory_order_relaxed);
-    internal::WakeMonitor();
-  } else {
-    raise(signal);  // by now the system's own action, after this
+  // Before the monitor is woken, which orders the two.
+  __atomic_store_n(&wanted, true, __ATOMIC_RELAXED);
+  if (!internal::WakeMonitorInHandler()) {
+    // Blocked until this has returned; then what happens is the system's own action.
+    syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
   }
   errno = saved;
 }
 
 void Install() {
   struct sigaction present;
-  sigaction(SIGQUIT, nullptr, &present);
+  internal::SetSignalAction(SIGQUIT, nullptr, &present);
   if ((present.sa_flags & SA_SIGINFO) != 0 || present.sa_handler != SIG_DFL) return;
   struct sigaction ours = {};
   ours.sa_handler = Handle;
@@ -48,11 +49,11 @@ void Install() {
   sigfillset(&ours.sa_mask);
   sigdelset(&ours.sa_mask, SIGSEGV);
   sigdelset(&ours.sa_mask, SIGBUS);
-  sigaction(SIGQUIT, &ours, nullptr);
+  internal::SetSignalAction(SIGQUIT, &ours, nullptr);
 }
 
 bool DumpIfWanted(Instant) {
-  if (!wanted.load(std::memory_order_relaxed)) return false;
+  if (!__atomic_load_n(&wanted, __ATOMIC_RELAXED)) return false;
   // Somebody else is ending the program already.
   if (!internal::ClaimFatalReport()) return false;
   internal::PrintReportPreamble();

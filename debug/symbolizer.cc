@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <map>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,6 +33,12 @@ struct Range {
   Dwarf_Addr begin;
   Dwarf_Addr end;
   Dwarf_Die* unit;
+};
+
+struct Function {
+  Dwarf_Addr begin;
+  Dwarf_Addr end;
+  Dwarf_Die die;
 };
 
 // The name as it is where it is no mangled one.
@@ -98,8 +106,10 @@ class DebugInfo {
       location.file = FileName(dwarf_linesrc(line, nullptr, nullptr));
       dwarf_lineno(line, &location.line);
     }
+    Function* function = InRange(FunctionsOf(unit), address);
+    if (function == nullptr) return;
     std::vector<Dwarf_Die> scopes;
-    FindScopes(*unit, address, scopes);
+    FindScopes(function->die, address, scopes);
     for (auto scope = scopes.rbegin(); scope != scopes.rend(); ++scope) {
       if (dwarf_tag(&*scope) != DW_TAG_inlined_subroutine) continue;
       SourceLocation& at = inlined.emplace_back(location);
@@ -109,29 +119,70 @@ class DebugInfo {
     }
   }
 
-  // The function with that address, and what in it has it, the innermost last. (dwarf_getscopes()
-  // does not look into namespaces, where clang has the functions.)
-  static bool FindScopes(Dwarf_Die& parent, Dwarf_Addr address, std::vector<Dwarf_Die>& scopes) {
+  // What in `function` has that address, the innermost last.
+  static void FindScopes(Dwarf_Die& function, Dwarf_Addr address, std::vector<Dwarf_Die>& scopes) {
+    Dwarf_Die die;
+    for (int more = dwarf_child(&function, &die); more == 0; more = dwarf_siblingof(&die, &die)) {
+      switch (dwarf_tag(&die)) {
+        case DW_TAG_lexical_block:
+        case DW_TAG_inlined_subroutine:
+          if (dwarf_haspc(&die, address) <= 0) break;
+          scopes.push_back(die);
+          FindScopes(die, address, scopes);
+          return;
+        default:
+          break;
+      }
+    }
+  }
+
+  // Adds the functions in `parent` that have code. (dwarf_getscopes() does not look into
+  // namespaces, where clang has them, and goes through the unit for each address.)
+  static void AddFunctions(Dwarf_Die& parent, std::vector<Function>& functions) {
     Dwarf_Die die;
     for (int more = dwarf_child(&parent, &die); more == 0; more = dwarf_siblingof(&die, &die)) {
       switch (dwarf_tag(&die)) {
         case DW_TAG_namespace:
         case DW_TAG_class_type:
         case DW_TAG_structure_type:
-          if (FindScopes(die, address, scopes)) return true;
+          AddFunctions(die, functions);
           break;
-        case DW_TAG_subprogram:
-        case DW_TAG_lexical_block:
-        case DW_TAG_inlined_subroutine:
-          if (dwarf_haspc(&die, address) <= 0) break;
-          scopes.push_back(die);
-          FindScopes(die, address, scopes);
-          return true;
+        case DW_TAG_subprogram: {
+          Dwarf_Addr base = 0;
+          Dwarf_Addr begin = 0;
+          Dwarf_Addr end = 0;
+          for (ptrdiff_t at = 0; (at = dwarf_ranges(&die, at, &base, &begin, &end)) > 0;) {
+            functions.push_back({begin, end, die});
+          }
+          break;
+        }
         default:
           break;
       }
     }
-    return false;
+  }
+
+  std::vector<Function>& FunctionsOf(Dwarf_Die* unit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto [found, is_new] = functions_.try_emplace(unit);
+    std::vector<Function>& functions = found->second;
+    if (!is_new) return functions;
+    AddFunctions(*unit, functions);
+    SortByBegin(functions);
+    return functions;
+  }
+
+  template <typename T>
+  static void SortByBegin(std::vector<T>& ranges) {
+    std::sort(ranges.begin(), ranges.end(),
+              [](const T& a, const T& b) { return a.begin < b.begin; });
+  }
+
+  // The one that has the address, of such as do not overlap; null: none.
+  template <typename T>
+  static T* InRange(std::vector<T>& ranges, Dwarf_Addr address) {
+    auto range = std::upper_bound(ranges.begin(), ranges.end(), address,
+                                  [](Dwarf_Addr a, const T& r) { return a < r.begin; });
+    return range == ranges.begin() || address >= (--range)->end ? nullptr : &*range;
   }
 
   static std::string FileName(const char* name) {
@@ -161,10 +212,8 @@ class DebugInfo {
   }
 
   Dwarf_Die* UnitOf(Dwfl_Module* module, Dwarf_Addr address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const std::vector<Range>& ranges = RangesOf(module);
-    auto range = std::upper_bound(ranges.begin(), ranges.end(), address,
-                                  [](Dwarf_Addr a, const Range& r) { return a < r.begin; });
-    return range == ranges.begin() || address >= (--range)->end ? nullptr : range->unit;
+    const Range* range = InRange(RangesOf(module), address);
+    return range == nullptr ? nullptr : range->unit;
   }
 
   // Which unit of the program's text has which addresses. Not by the table that there is for that,
@@ -182,8 +231,7 @@ class DebugInfo {
         ranges.push_back({begin, end, unit});
       }
     }
-    std::sort(ranges.begin(), ranges.end(),
-              [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    SortByBegin(ranges);
     return ranges;
   }
 
@@ -205,6 +253,7 @@ class DebugInfo {
   absl::Mutex mutex_;
   Dwfl* const dwfl_;
   std::map<Dwfl_Module*, std::vector<Range>> ranges_ ABSL_GUARDED_BY(mutex_);
+  std::map<Dwarf_Die*, std::vector<Function>> functions_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -256,7 +305,9 @@ std::string internal::WithoutArguments(absl::string_view demangled) {
   return name.substr(begin);
 }
 
-std::vector<SourceLocation> Symbolize(uintptr_t pc) {
+namespace {
+
+std::vector<SourceLocation> Find(uintptr_t pc) {
   std::string function;
   std::array<char, 1024> name;
   if (absl::Symbolize(reinterpret_cast<const void*>(pc), name.data(), name.size())) {
@@ -266,5 +317,37 @@ std::vector<SourceLocation> Symbolize(uintptr_t pc) {
   }
   return DebugInfo::Get().Find(pc, function);
 }
+
+// What has been found. Programs wait at the same places all the time.
+class Known {
+ public:
+  static Known& Get() {
+    static auto* known = new Known;
+    return *known;
+  }
+
+  std::vector<SourceLocation> Of(uintptr_t pc) {
+    {
+      absl::ReaderMutexLock lock(&mutex_);
+      if (const auto found = locations_.find(pc); found != locations_.end()) return found->second;
+    }
+    std::vector<SourceLocation> locations = Find(pc);
+    // Not where no module is: one may come.
+    if (locations.back().module.empty()) return locations;
+    absl::MutexLock lock(&mutex_);
+    if (locations_.size() == kMost) locations_.clear();
+    return locations_.insert_or_assign(pc, std::move(locations)).first->second;
+  }
+
+ private:
+  static constexpr size_t kMost = 20'000;  // some 10 MB
+
+  absl::Mutex mutex_;
+  std::unordered_map<uintptr_t, std::vector<SourceLocation>> locations_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+std::vector<SourceLocation> Symbolize(uintptr_t pc) { return Known::Get().Of(pc); }
 
 }  // namespace weft::debug

@@ -23,8 +23,8 @@ struct SourceLocation {
 // Of the instruction at `pc`: where it is, and if that was inlined, where the call was, and so on,
 // to the function in whose code it is, which is the last. By the debug information of the program
 // and its libraries (elfutils' libdw); the last alone where there is none. The first call reads it,
-// which takes milliseconds. From any thread or goroutine, one at a time inside; not in signal
-// handlers.
+// which takes milliseconds, and what was found is kept. From any thread or goroutine, one at a time
+// inside; not in signal handlers.
 std::vector<SourceLocation> Symbolize(uintptr_t pc);
 
 namespace internal {

@@ -14,41 +14,12 @@
 #include "absl/strings/str_cat.h"
 #include "netpoll/syscall.h"
 #include "sched/fatal.h"
-#include "stack/mode.h"
-
-// A handler runs on any thread at any time: on an alternate stack, whose end the stack limit does
-// not tell, or on a thread that has no pinned stack yet. So it asks for neither.
-#if WEFT_HAS_GUARD_WORD
-#define WEFT_HANDLER_LIMIT __attribute__((no_split_stack))
-#else
-#define WEFT_HANDLER_LIMIT
-#endif
-#if WEFT_HAS_PINNED_STACK
-#define WEFT_HANDLER_PINNED __attribute__((no_sanitize("safe-stack")))
-#else
-#define WEFT_HANDLER_PINNED
-#endif
-
-// ThreadSanitizer's sigaction() has handlers wait until the thread makes some call that it knows,
-// which one that sleeps in a futex does not. Libc's own has them run, and they are kept free of
-// what would call into the sanitizer.
-#if WEFT_TSAN
-extern "C" int __sigaction(int signal, const struct sigaction* action,
-                           struct sigaction* old) noexcept;
-#if defined(__clang__)
-#define WEFT_HANDLER_PLAIN __attribute__((disable_sanitizer_instrumentation))
-#else
-#define WEFT_HANDLER_PLAIN __attribute__((no_sanitize("thread")))
-#endif
-#else
-#define WEFT_HANDLER_PLAIN
-#endif
+#include "sched/internal/signal_handler.h"
 
 namespace weft::internal {
 namespace {
 
-// Atomic by the compiler's functions: those of std::atomic would be instrumented when the handler
-// calls them.
+// By the compiler's functions, see signal_handler.h.
 SignalSet wanted = 0;
 SignalSet pending = 0;
 // Handlers of each signal that are between counting themselves and their end.
@@ -61,21 +32,12 @@ struct sigaction original[kSignals + 1];
 int wake_fd = -1;
 constinit const uint64_t one = 1;
 
-int SysSigaction(int signal, const struct sigaction* action, struct sigaction* old) {
-#if WEFT_TSAN
-  return __sigaction(signal, action, old);
-#else
-  return sigaction(signal, action, old);
-#endif
-}
-
 template <typename Function>
 void ForEach(SignalSet signals, Function function) {
   for (; signals != 0; signals &= signals - 1) function(__builtin_ctzll(signals) + 1);
 }
 
-// GCC takes these on a declaration alone.
-WEFT_HANDLER_LIMIT WEFT_HANDLER_PINNED WEFT_HANDLER_PLAIN void Handle(int signal);
+WEFT_SIGNAL_HANDLER void Handle(int signal);
 
 void Handle(int signal) {
   const int saved_errno = errno;
@@ -98,8 +60,8 @@ void RestoreInChild() {
   __atomic_store_n(&wanted, 0, __ATOMIC_RELAXED);
   ForEach(changed.load(std::memory_order_relaxed), [](int signal) {
     struct sigaction now;
-    if (SysSigaction(signal, nullptr, &now) == 0 && now.sa_handler == Handle) {
-      SysSigaction(signal, &original[signal], nullptr);
+    if (SetSignalAction(signal, nullptr, &now) == 0 && now.sa_handler == Handle) {
+      SetSignalAction(signal, &original[signal], nullptr);
     }
   });
 }
@@ -108,10 +70,10 @@ void RestoreInChild() {
 void SetAction(int signal, const struct sigaction& action) {
   const bool first = (changed.load(std::memory_order_relaxed) & SignalBit(signal)) == 0;
   if (first) {
-    SysSigaction(signal, nullptr, &original[signal]);
+    SetSignalAction(signal, nullptr, &original[signal]);
     changed.fetch_or(SignalBit(signal), std::memory_order_relaxed);
   }
-  SysSigaction(signal, &action, nullptr);
+  SetSignalAction(signal, &action, nullptr);
 }
 
 }  // namespace
@@ -155,7 +117,7 @@ void ReleaseSignals(SignalSet signals, Afterwards afterwards) {
     if (afterwards == Afterwards::kIgnore) {
       SetAction(signal, ignore);
     } else if ((changed.load(std::memory_order_relaxed) & SignalBit(signal)) != 0) {
-      SysSigaction(signal, &original[signal], nullptr);
+      SetSignalAction(signal, &original[signal], nullptr);
       changed.fetch_and(~SignalBit(signal), std::memory_order_relaxed);
     }
   });
@@ -167,7 +129,7 @@ void ReleaseSignals(SignalSet signals, Afterwards afterwards) {
 
 bool IsIgnored(int signal) {
   struct sigaction action;
-  return SysSigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+  return SetSignalAction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 SignalSet TakeCaughtSignals() { return __atomic_exchange_n(&pending, 0, __ATOMIC_SEQ_CST); }

@@ -16,6 +16,7 @@
 #include "sched/fatal.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
+#include "sched/sysmon.h"
 
 namespace weft::internal {
 namespace {
@@ -29,6 +30,7 @@ constexpr GoroutineWaitOps kWaitOpsInChild = {nullptr, nullptr, LeaveAsleep, May
 void InChild() {
   sched.forked.store(true, std::memory_order_relaxed);
   sched.started.store(false, std::memory_order_relaxed);
+  ForgetMonitor();
   goroutine_wait_ops = &kWaitOpsInChild;
   if (M* m = ThisM(); m != nullptr) {
     LeaveNode(m);

@@ -1,7 +1,10 @@
 #include "sched/sysmon.h"
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +19,9 @@ namespace weft {
 namespace {
 
 constexpr int kMaxDuties = 32;
+// The monitor's word, while there is a monitor, for signal handlers.
+uint32_t* word_for_handlers = nullptr;
+
 constexpr int64_t kFastestNanos = 20'000;
 constexpr int64_t kSlowestNanos = 10'000'000;
 constexpr int kRoundsBeforeSlowing = 50;
@@ -62,9 +68,13 @@ class Monitor {
       std::fprintf(stderr, "weft: cannot create the monitor thread: error %d\n", error);
       std::exit(2);
     }
+    static_assert(sizeof(word_) == sizeof(uint32_t));
+    // Release: a handler that acquires it finds the monitor made.
+    __atomic_store_n(&word_for_handlers, reinterpret_cast<uint32_t*>(&word_), __ATOMIC_RELEASE);
   }
 
   void End() {
+    __atomic_store_n(&word_for_handlers, nullptr, __ATOMIC_RELEASE);
     ends_.store(true, std::memory_order_relaxed);
     Wake();
     pthread_join(thread_, nullptr);
@@ -196,6 +206,18 @@ void StartMonitor(const MonitorHost* host) { TheMonitor().Start(host); }
 void EndMonitor() { TheMonitor().End(); }
 void NextRoundBy(Instant when) { TheMonitor().NextRoundBy(when); }
 void WakeMonitor() { TheMonitor().Wake(); }
+
+bool WakeMonitorInHandler() {
+  uint32_t* word = __atomic_load_n(&word_for_handlers, __ATOMIC_ACQUIRE);
+  if (word == nullptr) return false;
+  if (__atomic_exchange_n(word, 1, __ATOMIC_RELEASE) == 0) {
+    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
+  }
+  return true;
+}
+
+void ForgetMonitor() { __atomic_store_n(&word_for_handlers, nullptr, __ATOMIC_RELEASE); }
+
 absl::Duration MonitorPace() { return TheMonitor().pace(); }
 
 }  // namespace internal

@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "sched/clock.h"
+#include "sched/internal/signal_handler.h"
 
 namespace weft {
 
@@ -59,6 +60,12 @@ void EndMonitor();
 
 // Ends the sleep that try_sleep() has begun, or shortens a round. From any thread.
 void WakeMonitor();
+
+// The same in a handler of asynchronous signals. False: there is no monitor at the moment.
+WEFT_SIGNAL_HANDLER bool WakeMonitorInHandler();
+
+// In the child of a fork(), which has no monitor: for WakeMonitorInHandler().
+void ForgetMonitor();
 
 // From a duty: the next round begins by `when`, whatever the pace. Holds for that round alone.
 void NextRoundBy(Instant when);
