@@ -1,6 +1,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <new>
 #include <vector>
 
@@ -170,3 +172,53 @@ void PrintAllGoroutines(int fd) {
 }
 
 }  // namespace weft::internal
+
+// Members of classes that are not plain: compilers lay them out all the same.
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+
+extern "C" {
+
+// What tools/weft-gdb.py goes by, so that it needs no debug information: addresses, offsets and
+// sizes, in the order in which it names them. Whoever changes that changes the first of them.
+extern const int64_t weft_debugger_layout[];
+__attribute__((used)) const int64_t weft_debugger_layout[] = {
+    1,
+    offsetof(weft::internal::Slab, next),
+    offsetof(weft::internal::Slab, gs),
+    offsetof(weft::internal::Slab, count),
+    sizeof(weft::internal::G),
+    offsetof(weft::internal::G, id),
+    offsetof(weft::internal::G, status),
+    offsetof(weft::internal::G, wait_reason),
+    offsetof(weft::internal::G, creator_id),
+    offsetof(weft::internal::G, creation_site),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, home),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, block),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, context) +
+        offsetof(weft::stack::Context, sp),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, context) +
+        offsetof(weft::stack::Context, pinned),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, context) +
+        offsetof(weft::stack::Context, stack_lo),
+    offsetof(weft::internal::G, stack) + offsetof(weft::stack::Resident, context) +
+        offsetof(weft::stack::Context, stack_hi),
+    offsetof(weft::internal::M, next_all),
+    offsetof(weft::internal::M, tid),
+    offsetof(weft::internal::M, current),
+};
+
+// Where the lists begin, and the names of reasons to wait.
+constexpr int kDebuggerReasons = 32;
+__attribute__((used)) const char* weft_debugger_wait_reasons[kDebuggerReasons] = {};
+extern const void* const weft_debugger_slabs;
+extern const void* const weft_debugger_ms;
+__attribute__((used)) const void* const weft_debugger_slabs = &weft::internal::slabs;
+__attribute__((used)) const void* const weft_debugger_ms = &weft::internal::sched.all_ms;
+}
+
+[[maybe_unused]] static const bool debugger_reasons_are_set = [] {
+  for (int i = 0; i < kDebuggerReasons; ++i) {
+    weft_debugger_wait_reasons[i] = weft::WaitReasonName(static_cast<weft::WaitReason>(i));
+  }
+  return true;
+}();
