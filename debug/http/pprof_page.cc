@@ -1,0 +1,112 @@
+// Go's paths for profiles.
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "debug/http/page.h"
+#include "debug/profile.h"
+#include "debug/symbolizer.h"
+#include "sched/goroutine.h"
+
+namespace weft::debug::internal {
+namespace {
+
+HttpReply Index() {
+  Html html;
+  html.Markup(
+      "<h1>Profiles</h1>\n<div class=\"wide\"><table><thead><tr><th class=\"number\">count"
+      "<th>profile<th>as text<th></tr></thead><tbody>\n");
+  for (const ProfileInfo& profile : Profiles()) {
+    html.Markup("<tr><td class=\"number\">")
+        .Text(profile.count)
+        .Markup("<td><a href=\"/debug/pprof/");
+    html.Text(profile.name)
+        .Markup("\">")
+        .Text(profile.name)
+        .Markup("</a><td><a href=\"/debug/pprof/");
+    html.Text(profile.name).Markup("?debug=1\">stacks</a>");
+    if (profile.name == "goroutine") {
+      html.Markup(" <a href=\"/debug/pprof/goroutine?debug=2\">all</a>");
+    }
+    html.Markup("<td>").Text(profile.description).Markup("</tr>\n");
+  }
+  html.Markup(
+      "</tbody></table></div>\n<p>For <code>go tool pprof "
+      "http://ADDRESS/debug/pprof/goroutine</code>, and whatever else reads its files. "
+      "<a href=\"/debug/pprof/cmdline\">cmdline</a> is how the program was started.</p>\n");
+  return Page("pprof", html);
+}
+
+HttpReply Refusal(int status, absl::string_view problem) {
+  HttpReply reply = PlainText(absl::StrCat(problem, "\n"));
+  reply.status = status;
+  return reply;
+}
+
+HttpReply CommandLine() {
+  const BlockingSection section;
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string all{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  while (!all.empty() && all.back() == '\0') all.pop_back();
+  return PlainText(all);
+}
+
+// Names of addresses, "0x1234+0x5678", which come in the body of a POST, else in the query. Without
+// any it says that names are to be had.
+HttpReply Symbols(const Target& target, absl::string_view body) {
+  std::string wanted(body);
+  // An address is a parameter's name as far as queries go, in which + is a space.
+  for (const auto& [name, value] : target.query) absl::StrAppend(&wanted, name, "+");
+  std::string text = "num_symbols: 1\n";
+  for (const absl::string_view word :
+       absl::StrSplit(wanted, absl::ByAnyChar("+ \r\n"), absl::SkipEmpty())) {
+    uint64_t pc = 0;
+    if (!absl::SimpleHexAtoi(word, &pc)) continue;
+    const std::vector<SourceLocation> at = Symbolize(pc);
+    if (at.empty() || at.back().function.empty()) continue;
+    absl::StrAppend(&text, "0x", absl::Hex(pc), " ", at.back().function, "\n");
+  }
+  return PlainText(text);
+}
+
+// ?debug=1 and 2 are for people, else it is pprof's file.
+HttpReply Profile(absl::string_view name, const Target& target) {
+  int level = 0;
+  if (target.query.count("debug") != 0 && !absl::SimpleAtoi(target.Get("debug"), &level)) {
+    return Refusal(400, "debug: 0, 1 or 2");
+  }
+  const ProfileFormat format = level <= 0   ? ProfileFormat::kPprof
+                               : level == 1 ? ProfileFormat::kText
+                                            : ProfileFormat::kFullText;
+  HttpReply reply;
+  const absl::Status status = WriteProfile(
+      name, [&](absl::string_view bytes) { absl::StrAppend(&reply.body, bytes); }, format);
+  if (absl::IsNotFound(status)) return NotFound(absl::StrCat("profile ", name));
+  if (!status.ok()) return Refusal(500, status.message());
+  if (format == ProfileFormat::kPprof) {
+    reply.content_type = "application/octet-stream";
+    // As a name of a file: profiles' are made of letters and the like.
+    reply.fields.emplace_back("Content-Disposition",
+                              absl::StrCat("attachment; filename=\"", name, ".pb.gz\""));
+  }
+  return reply;
+}
+
+}  // namespace
+
+HttpReply PprofPage(absl::string_view name, const Target& target, absl::string_view body) {
+  if (name.empty()) return Index();
+  if (name == "cmdline") return CommandLine();
+  if (name == "symbol") return Symbols(target, body);
+  return Profile(name, target);
+}
+
+}  // namespace weft::debug::internal
