@@ -45,6 +45,7 @@ th, td { padding: 5px 10px; text-align: left; border-top: 1px solid var(--line);
   vertical-align: top; overflow-wrap: normal; }
 thead th { border-top: 0; color: var(--dim); font-weight: 500; white-space: nowrap; }
 tbody th { font-weight: 400; }
+td.mono { overflow-wrap: anywhere; min-width: 140px; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
 form { display: flex; flex-wrap: wrap; gap: 8px; margin: 10px 0; }
@@ -65,7 +66,7 @@ summary b { font-variant-numeric: tabular-nums; }
 .stack li { padding: 2px 0; }
 .place { display: block; color: var(--dim); font-size: 12px; padding-left: 16px; }
 .ids { padding: 0 12px 10px; margin: 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr));
   gap: 10px; margin: 10px 0; }
 .chart { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 8px 10px; }
