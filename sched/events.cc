@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/strings/string_view.h"
 #include "sched/internal/emit.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/membarrier.h"
@@ -54,6 +55,11 @@ void RecordCreate(M* m, const G* g) noexcept {
       m,
       {.event = Event::kCreate, .turn = TurnOf(g), .p = m == nullptr ? EventHead::kNoP : ProcOf(m)},
       IdOf(g), reinterpret_cast<uintptr_t>(g->creation_site.load(std::memory_order_relaxed)));
+  const absl::string_view name = g->name.load(std::memory_order_relaxed).Get();
+  if (name.empty()) return;
+  TellByThread(m, {.event = Event::kName}, IdOf(g),
+               reinterpret_cast<uintptr_t>(name.data()) | static_cast<uint64_t>(name.size())
+                                                              << kNameAddressBits);
 }
 
 void RecordStart(M* m, const G* g) noexcept {

@@ -28,7 +28,8 @@ std::atomic<bool> claimed{false};
 // Who is about to report its exception, and asks it for its text.
 std::atomic<uintptr_t> asking{0};
 
-std::atomic<void (*)()> report_preamble{nullptr};
+// In the order in which they were set.
+std::atomic<void (*)()> report_preambles[4];
 
 }  // namespace
 
@@ -48,10 +49,19 @@ void HangForReport() {
   for (;;) pause();
 }
 
-void SetReportPreamble(void (*print)()) { report_preamble.store(print, std::memory_order_relaxed); }
+void SetReportPreamble(void (*print)()) {
+  for (auto& preamble : report_preambles) {
+    void (*old)() = nullptr;
+    if (preamble.compare_exchange_strong(old, print, std::memory_order_relaxed) || old == print) {
+      return;
+    }
+  }
+}
 
 void PrintReportPreamble() {
-  if (const auto print = report_preamble.load(std::memory_order_relaxed)) print();
+  for (const auto& preamble : report_preambles) {
+    if (const auto print = preamble.load(std::memory_order_relaxed)) print();
+  }
 }
 
 void WriteReport(absl::string_view text) {

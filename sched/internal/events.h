@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
 
 namespace weft::internal {
 
@@ -28,6 +29,7 @@ enum class Event : uint8_t {
 
   // --- a goroutine ---
   kCreate,         // g is new and runnable; other: the address in the call of Go(), or 0 for main
+  kName,           // and is called what NameIn(other) says
   kStart,          // g runs, where no goroutine did
   kPark,           // g has left and waits; arg: the WaitReason
   kYield,          // g has left and is runnable, of its own accord
@@ -64,12 +66,15 @@ enum class Event : uint8_t {
   kMaxProcs,      // there are `other` Ps
 
   // --- the program's own, by //debug:trace; the sink is told of them by that ---
-  kName,         // g is called so
   kRegionBegin,  // g; other: its task, or 0
   kRegionEnd,
   kTaskBegin,  // other: its number
   kTaskEnd,
   kLog,  // other: its task, or 0
+
+  // --- the sink's own ---
+  kGapBegin,  // this thread's frequent events are left out from here on
+  kGapEnd,
 };
 
 // Who has made a goroutine runnable.
@@ -84,6 +89,13 @@ enum class Waker : uint8_t {
 constexpr bool FrequentEvent(Event event) {
   return event <= Event::kBlockingEnd || (event >= Event::kSteal && event <= Event::kPoll) ||
          event == Event::kSpin || event == Event::kSpinEnd;
+}
+
+// A name in a word, as addresses of a process have 47 bits. It lives as long as its goroutine.
+constexpr int kNameAddressBits = 48;
+inline absl::string_view NameIn(uint64_t word) {
+  return {reinterpret_cast<const char*>(word & ((uint64_t{1} << kNameAddressBits) - 1)),
+          word >> kNameAddressBits};
 }
 
 // The small parts of an event in one word, so that all of it is passed in registers: a goroutine

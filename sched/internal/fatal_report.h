@@ -12,7 +12,7 @@ bool ClaimFatalReport();
 [[noreturn]] void HangForReport();
 
 // What is printed before each report, but for those that are made in signal handlers. Called on the
-// thread that reports, which may hold any lock of the runtime's. At most one; before threads start.
+// thread that reports, which may hold any lock of the runtime's. At most four, one after the other.
 void SetReportPreamble(void (*print)());
 // For who has claimed the report.
 void PrintReportPreamble();
