@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -419,6 +420,8 @@ class Writer final : public SpanSink {
   }
 
   void Curve(int64_t at, int running, int runnable) {
+    if (std::pair(running, runnable) == curve_now_) return;
+    curve_now_ = {running, runnable};
     Line(absl::StrCat(absl::StrCat("{\"ph\":\"C\",\"name\":\"goroutines\",\"pid\":", kWorld,
                                    ",\"ts\":", Micros(at)),
                       ",\"args\":{\"running\":", running, ",\"runnable\":", runnable, "}}"));
@@ -446,6 +449,7 @@ class Writer final : public SpanSink {
   std::set<uint64_t> region_tracks_;
   std::set<int64_t> thread_tracks_;
   std::map<int64_t, std::pair<int, int>> curve_;  // running, runnable
+  std::pair<int, int> curve_now_ = {-1, -1};
   uint64_t arrows_ = 0;
   int64_t stop_began_ = -1;
   int64_t stopped_ = -1;
