@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   return weft::Main([&] {
     Pipeline();
+    // Until somebody ends it, or as long as that takes.
+    for (int i = 0; what == "long" && i < 300; ++i) Pipeline();
     if (what == "fatal") weft::Fatal("it was to be so");
     if (what == "deadlock") weft::Chan<int>(0).Recv();
     if (what == "exit") std::exit(3);

@@ -7,6 +7,7 @@
 #include "sched/internal/emit.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/membarrier.h"
+#include "sched/internal/probes.h"
 #include "sched/internal/runtime.h"
 
 namespace weft::internal {
@@ -33,10 +34,12 @@ uint16_t ProcOf(const M* m) { return NumberOf(m->p.load(std::memory_order_relaxe
 G* Current(const M* m) { return m->waiter == nullptr ? nullptr : AsG(m->waiter); }
 
 void Tell(EventPort& port, EventHead head, uint64_t g, uint64_t other) noexcept {
-  if ((events_wanted.load(std::memory_order_relaxed) & EventPort::kBySink) != 0) {
+  const uint32_t wanted = events_wanted.load(std::memory_order_relaxed);
+  if ((wanted & EventPort::kBySink) != 0) {
     // Acquire: pairs with the release in StartEvents().
     if (EventSink sink = event_sink.load(std::memory_order_acquire)) sink(port, head, g, other);
   }
+  if ((wanted & EventPort::kByProbes) != 0) FireProbe(port.m, head, g, other);
 }
 
 void TellByThread(M* m, EventHead head, uint64_t g, uint64_t other) noexcept {
@@ -122,31 +125,45 @@ void RecordSteal(M* m, const G* g, int victim) noexcept {
        static_cast<uint64_t>(victim));
 }
 
+namespace {
+
+void Want(uint32_t bit) {
+  LockGuard guard(sched.lock);
+  events_wanted.fetch_or(bit, std::memory_order_relaxed);
+  for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
+    m->events.wanted.fetch_or(bit, std::memory_order_release);
+  }
+}
+
+void WantNoMore(uint32_t bit) {
+  LockGuard guard(sched.lock);
+  events_wanted.fetch_and(~bit, std::memory_order_relaxed);
+  for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
+    m->events.wanted.fetch_and(~bit, std::memory_order_release);
+  }
+}
+
+}  // namespace
+
 void StartEvents(EventSink sink) {
   RuntimeSection section;
   // Release: who finds it sees what the sink relies on.
   event_sink.store(sink, std::memory_order_release);
-  {
-    LockGuard guard(sched.lock);
-    events_wanted.fetch_or(EventPort::kBySink, std::memory_order_relaxed);
-    for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
-      m->events.wanted.fetch_or(EventPort::kBySink, std::memory_order_release);
-    }
-  }
+  Want(EventPort::kBySink);
   // No thread is still to act by what it has read of these before.
   Membarrier();
 }
 
 void StopEvents() {
   RuntimeSection section;
-  {
-    LockGuard guard(sched.lock);
-    events_wanted.fetch_and(~EventPort::kBySink, std::memory_order_relaxed);
-    for (M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
-      m->events.wanted.fetch_and(~EventPort::kBySink, std::memory_order_release);
-    }
-  }
+  WantNoMore(EventPort::kBySink);
   Membarrier();
+}
+
+void WantEventsByProbes(bool wanted) {
+  const bool now = (events_wanted.load(std::memory_order_relaxed) & EventPort::kByProbes) != 0;
+  if (wanted == now) return;
+  wanted ? Want(EventPort::kByProbes) : WantNoMore(EventPort::kByProbes);
 }
 
 void ForEachEventPort(absl::FunctionRef<void(EventPort&)> visit) {

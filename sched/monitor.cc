@@ -1,5 +1,6 @@
 // The scheduler's duties in the monitor: taking Ps back, polling the network that nobody polls,
 // starting an M for timers that are overdue, and noticing that everything is asleep.
+#include "sched/internal/probes.h"
 #include "sched/internal/runtime.h"
 #include "sched/procs.h"
 #include "sched/sysmon.h"
@@ -110,6 +111,7 @@ void RegisterSchedulerDuties() {
   RegisterMonitorDuty({.name = "poll", .run = PollNetwork});
   RegisterMonitorDuty({.name = "timers", .run = RunOverdueTimers});
   RegisterMonitorDuty({.name = "procs", .run = FollowTheSystem});
+  if (WEFT_HAS_PROBES) RegisterMonitorDuty({.name = "probes", .run = FollowProbes});
 }
 
 void StartSchedulerMonitor() {

@@ -137,6 +137,9 @@ void StartEvents(EventSink sink);
 // And no longer. The sink may still be running, or about to be called, on other threads.
 void StopEvents();
 
+// Whether the probes of probes.h are to be told of everything, too.
+void WantEventsByProbes(bool wanted);
+
 // Calls visit(port) for all that there are now.
 void ForEachEventPort(absl::FunctionRef<void(EventPort&)> visit);
 
