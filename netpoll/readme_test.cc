@@ -16,6 +16,8 @@
 #include "netpoll/packet_conn.h"
 #include "netpoll/pipe.h"
 #include "netpoll/test_util.h"
+#include "netpoll/tls.h"
+#include "netpoll/tls_testing.h"
 #include "netpoll/unix.h"
 
 namespace {
@@ -82,6 +84,43 @@ std::string AskShouter(absl::string_view line) {
   weft::BufferedReader answers(client);
   if (!client.Write(absl::StrCat(line, "\n")).ok()) return "";
   return std::string(answers.ReadLine().value_or(""));
+}
+
+absl::StatusOr<weft::TlsConfig> Identity(const std::string& certificate, const std::string& key) {
+  absl::StatusOr<weft::TlsCertificate> own = weft::LoadTlsCertificate(certificate, key);
+  if (!own.ok()) return own.status();
+  return weft::TlsConfig::Server({.certificates = {*own}});
+}
+
+void Greet(const weft::Conn& accepted, const weft::TlsConfig& config) {
+  const weft::TlsConn conn = weft::TlsServer(accepted, config);
+  if (absl::Status s = conn.Write("hello\n"); s.ok()) conn.Close().IgnoreError();
+}
+
+absl::StatusOr<std::string> Greeting(absl::string_view server, const weft::TlsConfig& config) {
+  absl::StatusOr<weft::TlsConn> conn =
+      weft::TlsDial("tcp", server, config, {.timeout = absl::Seconds(30)});
+  if (!conn.ok()) return conn.status();  // "... certificate refused: certificate has expired"
+  weft::BufferedReader reader(*conn);
+  absl::StatusOr<absl::string_view> line = reader.ReadLine();
+  if (!line.ok()) return line.status();
+  return std::string(*line);
+}
+
+TEST(ReadmeTest, GreetingsOverTlsWork) {
+  const auto& files = weft::testing::TestCertificates::Get();
+  const absl::StatusOr<weft::TlsConfig> config =
+      Identity(files.Path("server.pem"), files.Path("server.key"));
+  ASSERT_TRUE(config.ok()) << config.status();
+  weft::testing::ForEachSetting([&](weft::testing::TaskKind kind) {
+    const weft::Listener listener = weft::testing::MustListen();
+    weft::testing::TaskGroup group(kind);
+    group.Go([&] { Greet(weft::testing::MustAccept(listener), *config); });
+    const absl::StatusOr<std::string> greeting =
+        Greeting(listener.addr().ToString(), weft::testing::ClientConfig());
+    EXPECT_TRUE(greeting.ok()) << greeting.status();
+    EXPECT_EQ(greeting.value_or(""), "hello");
+  });
 }
 
 TEST(ReadmeTest, LinesInMemoryWork) {

@@ -15,6 +15,8 @@ def netpoll_tests():
             ":packet",
             ":pipe",
             ":test_util",
+            ":tls",
+            ":tls_testing",
             ":unix",
             "@com_google_absl//absl/status:statusor",
             "@com_google_absl//absl/strings",
@@ -165,6 +167,61 @@ def netpoll_tests():
             ":net",
             ":pipe",
             ":test_util",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_library(
+        name = "tls_testing",
+        testonly = True,
+        hdrs = ["tls_testing.h"],
+        deps = [
+            ":test_util",
+            ":tls",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest",
+        ],
+    )
+
+    weft_cc_test(
+        name = "tls_test",
+        size = "medium",
+        srcs = ["tls_test.cc"],
+        deps = [
+            ":buffered",
+            ":owned_fd",
+            ":tls",
+            ":tls_testing",
+            "//tests:rounds",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
+        name = "tls_handshake_test",
+        size = "medium",
+        srcs = ["tls_handshake_test.cc"],
+        deps = [
+            ":tls",
+            ":tls_testing",
+            "//chan:context",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
+        name = "tls_peer_test",
+        size = "medium",
+        srcs = ["tls_peer_test.cc"],
+        deps = [
+            ":buffered",
+            ":tls",
+            ":tls_testing",
+            "//spawn:command",
+            "//tests:rounds",
             "@com_google_absl//absl/strings",
             "@com_google_googletest//:gtest_main",
         ],

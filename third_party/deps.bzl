@@ -167,7 +167,7 @@ alias(
         system_build_file = Label("//third_party/system:curl.BUILD"),
     )
 
-    # OpenSSL's digests.
+    # OpenSSL: TLS, and digests.
     _maybe(
         system_or_archive,
         name = "openssl",

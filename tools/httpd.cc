@@ -1,6 +1,7 @@
 // Serves the files of a directory over HTTP/1.1. Every connection is a goroutine.
 //
 //   httpd --http=:6060 --root=.        httpd --help
+//   httpd --https=:6443 --tls_cert=cert.pem --tls_key=key.pem
 //
 // tools/http has the parts; here are the flags, the signals, and the order of things.
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include "absl/time/time.h"
 #include "netpoll/net.h"
 #include "netpoll/pollfd.h"
+#include "netpoll/tls.h"
 #include "sched/goroutine.h"
 #include "tools/http/access_log.h"
 #include "tools/http/fd.h"
@@ -35,7 +37,15 @@
 #include "tools/http/server.h"
 
 ABSL_FLAG(std::string, http, ":6060",
-          "where to listen: \"host:port\"; no host: all interfaces; port 0: any free one");
+          "where to listen: \"host:port\"; no host: all interfaces; port 0: any free one; empty: "
+          "not at all, where --https says something else");
+ABSL_FLAG(std::string, https, "",
+          "the same for HTTP over TLS, which takes --tls_cert and --tls_key");
+ABSL_FLAG(std::string, tls_cert, "",
+          "a file with the server's certificate, and those of the authorities between it and the "
+          "root, as PEM");
+ABSL_FLAG(std::string, tls_key, "",
+          "a file with the certificate's private key, unencrypted, as PEM");
 ABSL_FLAG(std::string, root, ".", "the directory to serve; nothing outside of it is");
 ABSL_FLAG(
     std::string, access_log, "-",
@@ -56,8 +66,9 @@ ABSL_FLAG(int, max_header_bytes, 8192,
 namespace {
 
 constexpr const char* kFlags[] = {
-    "http",         "root",           "access_log",    "drain",
-    "idle_timeout", "header_timeout", "write_timeout", "max_header_bytes"};
+    "http",           "https",         "tls_cert",        "tls_key",
+    "root",           "access_log",    "drain",           "idle_timeout",
+    "header_timeout", "write_timeout", "max_header_bytes"};
 constexpr int kMinHeaderBytes = 256;
 constexpr int kMaxHeaderBytes = 1 << 20;
 
@@ -106,6 +117,12 @@ std::string ParseFlags(int argc, char** argv) {
                           ": must be positive");
     }
   }
+  const bool https = !absl::GetFlag(FLAGS_https).empty();
+  if (!https && absl::GetFlag(FLAGS_http).empty()) return "--http and --https are both empty";
+  if (absl::GetFlag(FLAGS_tls_cert).empty() == https ||
+      absl::GetFlag(FLAGS_tls_key).empty() == https) {
+    return "--https, --tls_cert and --tls_key go together";
+  }
   if (absl::GetFlag(FLAGS_drain) < absl::ZeroDuration()) return "--drain: must not be negative";
   return "";
 }
@@ -137,9 +154,33 @@ int NextSignal(int fd) {
   }
 }
 
-std::string Url(const weft::SocketAddress& address) {
-  if (address.IsUnspecified()) return absl::StrCat("http://localhost:", address.port(), "/");
-  return absl::StrCat("http://", address.ToString(), "/");
+std::string Url(const weft::http::Port& port) {
+  const weft::SocketAddress address = port.listener.addr();
+  const absl::string_view scheme = port.tls ? "https" : "http";
+  if (address.IsUnspecified()) return absl::StrCat(scheme, "://localhost:", address.port(), "/");
+  return absl::StrCat(scheme, "://", address.ToString(), "/");
+}
+
+// Listens wherever the flags say.
+absl::StatusOr<std::vector<weft::http::Port>> OpenPorts() {
+  std::vector<weft::http::Port> ports;
+  if (const std::string http = absl::GetFlag(FLAGS_http); !http.empty()) {
+    absl::StatusOr<weft::Listener> listener = weft::Listen("tcp", http);
+    if (!listener.ok()) return listener.status();
+    ports.push_back({*std::move(listener)});
+  }
+  if (const std::string https = absl::GetFlag(FLAGS_https); !https.empty()) {
+    absl::StatusOr<weft::TlsCertificate> certificate =
+        weft::LoadTlsCertificate(absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key));
+    if (!certificate.ok()) return certificate.status();
+    absl::StatusOr<weft::TlsConfig> config =
+        weft::TlsConfig::Server({.certificates = {*std::move(certificate)}, .alpn = {"http/1.1"}});
+    if (!config.ok()) return config.status();
+    absl::StatusOr<weft::Listener> listener = weft::Listen("tcp", https);
+    if (!listener.ok()) return listener.status();
+    ports.push_back({*std::move(listener), *std::move(config)});
+  }
+  return ports;
 }
 
 std::string RealPath(const std::string& path) {
@@ -160,10 +201,13 @@ int Run(int signals) {
     log = *std::move(opened);
   }
 
-  absl::StatusOr<weft::Listener> listener = weft::Listen("tcp", absl::GetFlag(FLAGS_http));
-  if (!listener.ok()) return Fail(listener.status().message());
-  std::printf("httpd: listening on %s, serving %s\n", Url(listener->addr()).c_str(),
-              RealPath(directory).c_str());
+  absl::StatusOr<std::vector<weft::http::Port>> ports = OpenPorts();
+  if (!ports.ok()) return Fail(ports.status().message());
+  std::string urls;
+  for (const weft::http::Port& port : *ports) {
+    absl::StrAppend(&urls, urls.empty() ? "" : " and ", Url(port));
+  }
+  std::printf("httpd: listening on %s, serving %s\n", urls.c_str(), RealPath(directory).c_str());
   std::fflush(stdout);
 
   weft::http::ServerOptions options;
@@ -179,7 +223,7 @@ int Run(int signals) {
     weft::Go({.name = "second signal"}, [signals] { _exit(128 + NextSignal(signals)); });
     server->Stop(drain);
   });
-  server->Serve(*std::move(listener));
+  server->Serve(*std::move(ports));
   if (log != nullptr) {
     log->Close();
     // For the same reason.

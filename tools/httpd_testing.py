@@ -35,7 +35,9 @@ def wait_for(condition, what, deadline=DEADLINE):
 class Server:
   """A running httpd, on a free port of 127.0.0.1."""
 
-  def __init__(self, root, *flags, procs=None):
+  PATTERN = r"httpd: listening on http://127\.0\.0\.1:(\d+)/, serving (.*)\n"
+
+  def __init__(self, root, *flags, procs=None, pattern=PATTERN):
     env = dict(os.environ)
     env.pop("WEFTDEBUG", None)
     if procs is not None:
@@ -45,7 +47,7 @@ class Server:
         [HTTPD, "--http=127.0.0.1:0", f"--root={root}", *flags],
         stdout=subprocess.PIPE, stderr=self.stderr, text=True, env=env)
     line = self.process.stdout.readline()
-    match = re.fullmatch(r"httpd: listening on http://127\.0\.0\.1:(\d+)/, serving (.*)\n", line)
+    match = re.fullmatch(pattern, line)
     if not match:
       self.process.kill()
       raise AssertionError(f"unexpected first line {line!r}; stderr: {self.errors()}")

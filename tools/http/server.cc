@@ -52,9 +52,9 @@ class LazyDeadline {
 
 // One connection, and its goroutine's state: what lies here need not lie on its stack.
 struct Server::Connection {
-  explicit Connection(Conn c) : conn(std::move(c)) {}
+  explicit Connection(Stream c) : conn(std::move(c)) {}
 
-  const Conn conn;
+  const Stream conn;
   std::string client;  // for the log
   LazyDeadline read_deadline;
   LazyDeadline write_deadline;
@@ -80,18 +80,30 @@ Server::Server(FileHandler handler, AccessLog* log, const ServerOptions& options
       options_(options),
       workspaces_(BufferBytes(options)) {}
 
-void Server::Serve(Listener listener) {
+void Server::Serve(std::vector<Port> ports) {
+  std::vector<Listener> listeners;
+  for (const Port& port : ports) listeners.push_back(port.listener);
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    listener_ = listener;
+    listeners_ = listeners;
   }
   // Stop() may have come before there was a listener to close.
-  if (stopping_.load(std::memory_order_seq_cst)) listener.Close().IgnoreError();
+  if (stopping_.load(std::memory_order_seq_cst)) {
+    for (const Listener& listener : listeners) listener.Close().IgnoreError();
+  }
+  for (size_t i = 1; i < ports.size(); ++i) {
+    Go({.name = "http port"}, [this, port = ports[i]] { AcceptAt(port); });
+  }
+  AcceptAt(ports[0]);
+  stopped_.Recv();
+}
+
+void Server::AcceptAt(const Port& port) {
   absl::Time last_complaint = absl::InfinitePast();
   while (true) {
-    absl::StatusOr<Conn> conn = listener.Accept();
+    absl::StatusOr<Conn> conn = port.listener.Accept();
     if (conn.ok()) {
-      Start(*std::move(conn));
+      Start(port.tls ? Stream(TlsServer(*std::move(conn), port.tls)) : Stream(*std::move(conn)));
       continue;
     }
     if (IsClosed(conn.status())) break;
@@ -102,21 +114,20 @@ void Server::Serve(Listener listener) {
     }
     Sleep(absl::Milliseconds(20));
   }
-  stopped_.Recv();
 }
 
 void Server::Stop(absl::Duration drain) {
-  Listener listener;
+  std::vector<Listener> listeners;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     // Pairs with AwaitRequest(): a connection either sees this, or is seen to be idle below.
     stopping_.store(true, std::memory_order_seq_cst);
-    listener = listener_;
+    listeners = listeners_;
   }
-  listener.Close().IgnoreError();
+  for (const Listener& listener : listeners) listener.Close().IgnoreError();
 
   const absl::Time deadline = absl::Now() + drain;
-  std::vector<Conn> conns;
+  std::vector<Stream> conns;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Connection* c = first_; c != nullptr; c = c->next) {
@@ -125,7 +136,7 @@ void Server::Stop(absl::Duration drain) {
   }
   // Reads find the end of the stream, but after what has come already: a request that crossed our
   // decision on its way is still answered.
-  for (const Conn& conn : conns) conn.CloseRead().IgnoreError();
+  for (const Stream& conn : conns) conn.CloseRead().IgnoreError();
   const auto wait_until_empty = [this](absl::Time end) {
     while (connections() > 0 && absl::Now() < end)
       Select(empty_.OnRecv(), After(end - absl::Now()));
@@ -137,12 +148,12 @@ void Server::Stop(absl::Duration drain) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (Connection* c = first_; c != nullptr; c = c->next) conns.push_back(c->conn);
   }
-  for (const Conn& conn : conns) conn.Close().IgnoreError();
+  for (const Stream& conn : conns) conn.Close().IgnoreError();
   wait_until_empty(absl::Now() + absl::Seconds(1));
   stopped_.Send(0);
 }
 
-void Server::Start(Conn conn) {
+void Server::Start(Stream conn) {
   Connection* c = new Connection(std::move(conn));
   if (log_ != nullptr) c->client = c->conn.remote_address().host();
   Link(*c);
@@ -173,8 +184,19 @@ void Server::Unlink(Connection& c) {
 }
 
 void Server::Run(Connection& c) {
+  if (c.conn.is_tls() && !Greet(c)) return;
   while (AwaitRequest(c) && AnswerRequests(c)) {
   }
+}
+
+// The handshake. Whoever has not come to a request is idle. False: the connection is over.
+bool Server::Greet(Connection& c) {
+  c.SetReadDeadline(options_.header_timeout);
+  c.SetWriteDeadline(options_.write_timeout);
+  c.idle.store(true, std::memory_order_seq_cst);
+  // Pairs with Stop().
+  if (stopping_.load(std::memory_order_seq_cst)) return false;
+  return c.conn.Handshake().ok();
 }
 
 // Parks until something can be read. False: the connection is over.

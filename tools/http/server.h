@@ -2,7 +2,9 @@
 //
 //   Server* server = new Server(FileHandler(std::move(root)), nullptr, {});
 //   weft::Go([=] { WaitForASignal(); server->Stop(absl::Seconds(10)); });
-//   server->Serve(listener);   // until Stop() has ended
+//   server->Serve({{listener}});   // until Stop() has ended
+//
+// A port speaks HTTP, or HTTPS where it has a TlsConfig.
 //
 // A connection between requests is a parked goroutine and some hundred bytes: what it takes to
 // answer (a Workspace) is borrowed when the first byte of a request is there and given back before
@@ -10,6 +12,7 @@
 //
 // The life of a connection:
 //
+//   greeting  of a port with TLS: does the handshake, for which a request's header_timeout holds
 //   idle      waits for the first byte of a request, for up to idle_timeout
 //   reading   has part of a head; the rest must come within header_timeout of its first byte, else
 //             it is answered with 408
@@ -30,14 +33,17 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "chan/chan.h"
 #include "netpoll/net.h"
+#include "netpoll/tls.h"
 #include "tools/http/access_log.h"
 #include "tools/http/file_handler.h"
 #include "tools/http/reply.h"
 #include "tools/http/request.h"
+#include "tools/http/stream.h"
 #include "tools/http/workspace.h"
 
 namespace weft::http {
@@ -48,6 +54,12 @@ struct ServerOptions {
   absl::Duration idle_timeout = absl::Seconds(75);
   absl::Duration header_timeout = absl::Seconds(60);
   absl::Duration write_timeout = absl::Seconds(60);
+};
+
+// Where connections come in.
+struct Port {
+  Listener listener;
+  TlsConfig tls = {};  // none: HTTP
 };
 
 class Server {
@@ -62,9 +74,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Accepts connections and serves them; returns when Stop() is done, once. While descriptors are
-  // short it says so on stderr and goes on when there are some. Parks.
-  void Serve(Listener listener);
+  // Accepts connections and serves them; returns when Stop() is done, once. There is at least one
+  // port. While descriptors are short it says so on stderr and goes on when there are some. Parks.
+  void Serve(std::vector<Port> ports);
 
   // Stops accepting, closes idle connections, lets answers that are being sent, and requests of
   // which a part has come, end within `drain`, then closes what is left. Serve() returns after
@@ -78,8 +90,10 @@ class Server {
  private:
   struct Connection;
 
-  void Start(Conn conn);
+  void AcceptAt(const Port& port);
+  void Start(Stream conn);
   void Run(Connection& c);
+  bool Greet(Connection& c);
   bool AwaitRequest(Connection& c);
   // Apart from Run(), so that its frame is gone while the connection waits.
   [[gnu::noinline]] bool AnswerRequests(Connection& c);
@@ -98,7 +112,6 @@ class Server {
   AccessLog* const log_;
   const ServerOptions options_;
   WorkspacePool workspaces_;
-  Listener listener_;
 
   std::atomic<bool> stopping_{false};
   std::atomic<int64_t> count_{0};
@@ -106,6 +119,7 @@ class Server {
   Chan<int> stopped_{1};  // gets one when Stop() is done
 
   std::mutex mutex_;  // never held across a call that may park
+  std::vector<Listener> listeners_;
   Connection* first_ = nullptr;
 };
 
