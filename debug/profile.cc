@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "debug/goroutines.h"
 #include "sched/goroutine.h"
+#include "sched/profiles.h"
 #include "sched/traces.h"
 
 namespace weft::debug {
@@ -78,8 +79,61 @@ const ProfileSource goroutine_source = {kGoroutine,
                                         "Where all goroutines are. debug=2 is a dump of them.",
                                         TakeGoroutines, NumGoroutine};
 
+// Of counts by stack, those that have times with both.
+ProfileData DataOf(absl::string_view name, const std::vector<StackCount>& counts,
+                   absl::string_view what) {
+  ProfileData data = CountsOf(what);
+  data.name = std::string(name);
+  data.sample_types.push_back({"delay", "nanoseconds"});
+  for (const StackCount& count : counts) {
+    data.samples.push_back({count.frames, {count.count, absl::ToInt64Nanoseconds(count.total)}});
+  }
+  return data;
+}
+
+template <auto get>
+int64_t StacksOf() {
+  return static_cast<int64_t>(get().size());
+}
+
+const ProfileSource block_source = {
+    "block", "Where goroutines have waited, since SetBlockProfileRate().",
+    [] { return DataOf("block", GetBlockProfile(), "contentions"); }, StacksOf<GetBlockProfile>};
+
+const ProfileSource mutex_source = {
+    "mutex", "Where locks were unlocked that others waited for, since SetMutexProfileFraction().",
+    [] { return DataOf("mutex", GetMutexProfile(), "contentions"); }, StacksOf<GetMutexProfile>};
+
+const ProfileSource schedlatency_source = {
+    "schedlatency",
+    "Where goroutines had waited that then had to wait for their turn to run, since "
+    "SetSchedLatencyProfileFraction().",
+    [] { return DataOf("schedlatency", GetSchedLatencyProfile(), "turns"); },
+    StacksOf<GetSchedLatencyProfile>};
+
+ProfileData TakeThreads() {
+  ProfileData data = CountsOf("threadcreate");
+  // It is the runtime that makes them.
+  data.hides_runtime = false;
+  for (const StackCount& count : GetThreadCreateProfile()) {
+    data.samples.push_back({count.frames, {count.count}});
+  }
+  return data;
+}
+
+const ProfileSource threadcreate_source = {
+    "threadcreate", "What made the scheduler make a thread, of all that it has made.", TakeThreads,
+    [] {
+      int64_t sum = 0;
+      for (const StackCount& count : GetThreadCreateProfile()) sum += count.count;
+      return sum;
+    }};
+
 [[maybe_unused]] const bool registered = [] {
-  RegisterProfile(&goroutine_source);
+  for (const ProfileSource* source : {&block_source, &goroutine_source, &mutex_source,
+                                      &schedlatency_source, &threadcreate_source}) {
+    RegisterProfile(source);
+  }
   return true;
 }();
 

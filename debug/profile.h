@@ -1,6 +1,6 @@
 // Profiles: where goroutines are, wait, contend and are started, for pprof.
 //
-//   weft::debug::SetBlockProfileRate(absl::Microseconds(10));
+//   weft::SetBlockProfileRate(absl::Microseconds(10));  // sched/profiles.h
 //   ...
 //   std::ofstream file("block.pb.gz", std::ios::binary);
 //   absl::Status status = weft::debug::WriteProfile(
@@ -8,7 +8,15 @@
 //
 //   $ go tool pprof -top block.pb.gz
 //
-// Names, types of samples and units are Go's (runtime/pprof).
+// Names, types of samples and units are Go's (runtime/pprof):
+//
+//   goroutine     where all goroutines are
+//   block         where they have waited
+//   mutex         where locks were unlocked that others waited for
+//   schedlatency  where they had waited before they were late to run ("turns", "delay")
+//   threadcreate  what made the scheduler make a thread
+//
+// sched/profiles.h turns block, mutex and schedlatency on.
 #ifndef WEFT_DEBUG_PROFILE_H_
 #define WEFT_DEBUG_PROFILE_H_
 

@@ -32,7 +32,7 @@ void Deliver(uint64_t event_data, uint32_t flags) {
   WakeBatch ready;
   const int woken = PollDesc::Deliver(event_data, flags, ready);
   if (woken != 0) PollDesc::SubtractWaiting(woken);
-  while (Waiter* waiter = ready.PopFront()) goroutine_wait_ops->ready(waiter);
+  while (Waiter* waiter = ready.PopFront()) WaitOps().ready(waiter);
 }
 
 class PollDescTest : public ::testing::Test {

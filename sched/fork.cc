@@ -31,7 +31,7 @@ void InChild() {
   sched.forked.store(true, std::memory_order_relaxed);
   sched.started.store(false, std::memory_order_relaxed);
   ForgetMonitor();
-  goroutine_wait_ops = &kWaitOpsInChild;
+  goroutine_wait_ops.store(&kWaitOpsInChild, std::memory_order_relaxed);
   if (M* m = ThisM(); m != nullptr) {
     LeaveNode(m);
     SetThisThread(nullptr);

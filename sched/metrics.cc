@@ -10,6 +10,8 @@
 namespace weft {
 namespace internal {
 
+constinit std::atomic<uint32_t> stamp_every{kStampEvery};
+
 namespace {
 
 // A stamp has 32 bits, so that a goroutine is no larger for it: units of 64 ns, which come round
@@ -29,7 +31,9 @@ __attribute__((noinline)) void CountLatency(P* p, G* g) noexcept {
   // Modulo 2^32, as the clock of the stamps goes.
   const uint32_t waited = StampNow() - g->runnable_since;
   g->runnable_since = 0;
-  p->latencies.Add(int64_t{waited} << kStampShift);
+  const int64_t nanos = int64_t{waited} << kStampShift;
+  p->latencies.Add(nanos);
+  ProfileLatency(g, nanos);
 }
 
 }  // namespace internal

@@ -73,7 +73,7 @@ constexpr DebugSetting kSched = {
 void Initialize() {
   ApplyDebugSettings();
   InitLease();
-  goroutine_wait_ops = &kGoroutineWaitOps;
+  goroutine_wait_ops.store(&kGoroutineWaitOps, std::memory_order_relaxed);
   InstallFatalHandlers();
   stack::SetTraceHooks({.header = PrintCurrentGoroutineHeader,
                         .trailer = PrintCurrentGoroutineCreator,

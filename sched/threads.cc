@@ -155,6 +155,7 @@ void* ThreadMain(void* arg) {
 
 // A thread for an M that has none; it sleeps. False: the system refuses, and the M is free again.
 bool MakeThread(M* m) {
+  ProfileNewThread();
   pthread_attr_t attr;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, kSchedulerStackBytes);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "sched/internal/contention.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/futex.h"
 #include "sched/internal/lock.h"
@@ -20,7 +21,8 @@ thread_local constinit Thread* weft_this_thread = nullptr;
 __attribute__((noinline)) void SetThisThread(Thread* thread) { weft_this_thread = thread; }
 
 void (*answer_attention)() noexcept = nullptr;
-const GoroutineWaitOps* goroutine_wait_ops = nullptr;
+constinit std::atomic<const GoroutineWaitOps*> goroutine_wait_ops{nullptr};
+constinit std::atomic<ContentionObserver> contention_observer{nullptr};
 
 namespace {
 
@@ -99,7 +101,7 @@ __attribute__((noinline)) bool ThreadParkUntil(Waiter* self, Instant deadline) n
 
 void Ready(Waiter* waiter) noexcept {
   if (waiter->kind() == Waiter::Kind::kGoroutine) {
-    goroutine_wait_ops->ready(waiter);
+    WaitOps().ready(waiter);
   } else {
     FutexWake(WaiterProtocol::word(*waiter), 1);
   }
@@ -179,7 +181,7 @@ Waiter* Waiter::AttachThread() noexcept {
 
 void Waiter::Park(WaitReason reason) noexcept {
   if (kind_ == Kind::kGoroutine) {
-    internal::goroutine_wait_ops->park(this, reason);
+    internal::WaitOps().park(this, reason);
     return;
   }
   internal::ThreadParkUntil(this, Instant::Never());
@@ -191,7 +193,7 @@ bool Waiter::ParkUntil(Instant deadline, WaitReason reason) noexcept {
     return true;
   }
   if (kind_ == Kind::kGoroutine) {
-    return internal::goroutine_wait_ops->park_until(this, deadline, reason);
+    return internal::WaitOps().park_until(this, deadline, reason);
   }
   return internal::ThreadParkUntil(this, deadline);
 }

@@ -206,19 +206,24 @@ class WaiterProtocol {
 
 namespace internal {
 
-// How the scheduler parks and readies goroutines; set once, before the first one exists.
+// How the scheduler parks and readies goroutines; set before the first one exists, and changed
+// where waits are to be profiled.
 struct GoroutineWaitOps {
   void (*park)(Waiter* self, WaitReason reason) noexcept;
   bool (*park_until)(Waiter* self, Instant deadline, WaitReason reason) noexcept;
   void (*ready)(Waiter* waiter) noexcept;
   bool (*may_spin)() noexcept;
 };
-extern const GoroutineWaitOps* goroutine_wait_ops;
+extern constinit std::atomic<const GoroutineWaitOps*> goroutine_wait_ops;
+
+inline const GoroutineWaitOps& WaitOps() {
+  return *goroutine_wait_ops.load(std::memory_order_relaxed);
+}
 
 // Whether it may pay for the caller to look again and again for some microseconds before it parks:
 // somebody else runs meanwhile, and nobody waits for this P.
 inline bool MaySpin() {
-  return Waiter::Current()->kind() == Waiter::Kind::kThread || goroutine_wait_ops->may_spin();
+  return Waiter::Current()->kind() == Waiter::Kind::kThread || WaitOps().may_spin();
 }
 
 }  // namespace internal

@@ -111,6 +111,8 @@ struct M : Thread {
 // is counted. The two looks at the clock cost as much as two switches. A prime, as a program's
 // goroutines may take turns in any even number.
 inline constexpr uint32_t kStampEvery = 251;
+// The same, while latencies are profiled (profiles.cc).
+extern constinit std::atomic<uint32_t> stamp_every;
 
 struct GoroutineCounts {
   std::atomic<uint64_t> started{0};
@@ -531,9 +533,15 @@ void CountLatency(P* p, G* g) noexcept;
 inline void StampNowAndThen(uint32_t& until_stamp, G* g) {
   if (--until_stamp != 0) [[likely]]
     return;
-  until_stamp = kStampEvery;
+  until_stamp = stamp_every.load(std::memory_order_relaxed);
   Stamp(g);
 }
+
+// --- profiles.cc: what is counted by stack, see sched/profiles.h ---
+// A goroutine that is about to run has waited for its turn.
+void ProfileLatency(const G* g, int64_t nanos) noexcept;
+// The caller makes a thread.
+void ProfileNewThread() noexcept;
 
 // --- fork.cc ---
 // From now on children of fork() have no runtime, see runtime.h.

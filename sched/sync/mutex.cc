@@ -147,7 +147,8 @@ void Mutex::WakeFirst() {
 void Mutex::UnlockSlow() noexcept {
   if (locked_.load(std::memory_order_relaxed) == 0) Fatal("sync: unlock of unlocked mutex");
   WEFT_DELAY_POINT("mutex.unpark");
-  internal::UnparkOne(this, [this](const ParkRecord* first) {
+  internal::Contention contention;
+  internal::UnparkOne(this, [this, &contention](const ParkRecord* first) {
     if ((flags_ & kWoken) != 0 || first == nullptr) {
       if (first == nullptr && ++quiet_unlocks_ >= kQuietUnlocks) {
         wake_.store(0, std::memory_order_relaxed);
@@ -155,6 +156,7 @@ void Mutex::UnlockSlow() noexcept {
       locked_.store(0, std::memory_order_release);
       return internal::kNotParked;
     }
+    contention.Add(first);
     WakeFirst();
     if (Instant::Now() - first->since > kTooLong) {
       // Not on its way, as it has it already.
@@ -166,20 +168,24 @@ void Mutex::UnlockSlow() noexcept {
     locked_.store(0, std::memory_order_release);
     return kTokenCompete;
   });
+  contention.Report();
 }
 
 void Mutex::LookAgain(Mutex* unlocked) noexcept {
   if (!internal::GateOf(unlocked).IsOpenFor(unlocked)) return;
-  internal::UnparkOne(unlocked, [unlocked](const ParkRecord* first) {
+  internal::Contention contention;
+  internal::UnparkOne(unlocked, [unlocked, &contention](const ParkRecord* first) {
     // Where a mutex is waited for, there is one.
     if (first == nullptr || first->reason != WaitReason::kMutexLock ||
         (unlocked->flags_ & kWoken) != 0 ||
         unlocked->locked_.load(std::memory_order_relaxed) != 0) {
       return internal::kNotParked;
     }
+    contention.Add(first);
     unlocked->WakeFirst();
     return kTokenCompete;
   });
+  contention.Report();
 }
 
 }  // namespace weft

@@ -111,8 +111,13 @@ void RWMutex::UnlockSlow() noexcept {
   }
   if (bucket.Has(WritersOf(this))) next |= kWaits;
   state_.store(next, std::memory_order_release);
+  internal::Contention contention;
+  for (const ParkRecord* record = served; record != nullptr; record = record->next) {
+    contention.Add(record);
+  }
   bucket.lock.Release();
   internal::WakeAll(served, kTokenHasIt);
+  contention.Report();
 }
 
 void RWMutex::RUnlockSlow(uint32_t before) noexcept {
@@ -126,8 +131,11 @@ void RWMutex::RUnlockSlow(uint32_t before) noexcept {
   ParkRecord* writer = bucket.PopFront(WritersOf(this));
   const bool others = bucket.Has(WritersOf(this)) || bucket.Has(ReadersOf(this));
   state_.store(others ? kWriter | kWaits : kWriter, std::memory_order_release);
+  internal::Contention contention;
+  contention.Add(writer);
   bucket.lock.Release();
   internal::Wake(writer, kTokenHasIt);
+  contention.Report();
 }
 
 }  // namespace weft

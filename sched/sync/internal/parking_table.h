@@ -19,6 +19,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "sched/clock.h"
+#include "sched/internal/contention.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/thread.h"
 #include "sched/sync/internal/gate.h"
@@ -33,7 +34,9 @@ struct ParkRecord {
   ParkRecord* next_address;  // the first record of another address; valid in the first
   Waiter* waiter;
   Instant since;
-  uint64_t amount;    // how much of it, where that has a meaning
+  // How much of it, where that has a meaning; of a lock, since when this waits, in nanoseconds of
+  // the clock, or 0 where nobody wants to know.
+  uint64_t amount;
   WaitReason reason;  // tells what kind of object is at the address
   std::atomic<uint32_t> token;
 };
@@ -118,6 +121,7 @@ template <typename StillWanted, typename BeforeSleep>
     return kNotParked;
   }
   record->since = since;
+  record->amount = ContentionIsObserved() ? static_cast<uint64_t>(Instant::Now().nanos()) : 0;
   Queue(bucket, address, place, record, self, reason);
   bucket.lock.Release();
   for (;;) {
@@ -149,6 +153,27 @@ inline void WakeAll(ParkRecord* record, uint32_t token) {
     record = next;
   }
 }
+
+// What the waiters for a lock that were taken from its queue by one unlock have waited for it.
+class Contention {
+ public:
+  // Under the lock of the bucket.
+  void Add(const ParkRecord* record) {
+    if (record->amount == 0) [[likely]]
+      return;
+    nanos_ += Instant::Now().nanos() - static_cast<int64_t>(record->amount);
+    ++waiters_;
+  }
+  // Once the lock is passed on, by who did so.
+  void Report() const {
+    if (waiters_ != 0) [[unlikely]]
+      ReportContention(nanos_, waiters_);
+  }
+
+ private:
+  int64_t nanos_ = 0;
+  int waiters_ = 0;
+};
 
 // Takes the first waiter for `address` and gives it the token that `decide(first)` returns, or
 // leaves it there for kNotParked. `decide` is called under the bucket's lock, with null where
