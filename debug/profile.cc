@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "debug/goroutines.h"
+#include "debug/internal/write_profile.h"
 #include "sched/goroutine.h"
 #include "sched/profiles.h"
 #include "sched/traces.h"
@@ -65,12 +66,12 @@ std::vector<GoroutineTrace> AllGoroutines() {
   return GetGoroutineTraces({.signal = DefaultTraceSignal()});
 }
 
-ProfileData TakeGoroutines() {
+absl::StatusOr<ProfileData> TakeGoroutines() {
   ProfileData data = CountsOf(kGoroutine);
   for (GoroutineTrace& trace : AllGoroutines()) {
     // One that has not run yet, or whose thread did not answer, counts where it was started.
     if (trace.frames.empty() && trace.created_at != 0) trace.frames = {trace.created_at};
-    data.samples.push_back({std::move(trace.frames), {1}});
+    data.samples.push_back({std::move(trace.frames), {1}, std::move(trace.labels)});
   }
   return data;
 }
@@ -80,8 +81,8 @@ const ProfileSource goroutine_source = {kGoroutine,
                                         TakeGoroutines, NumGoroutine};
 
 // Of counts by stack, those that have times with both.
-ProfileData DataOf(absl::string_view name, const std::vector<StackCount>& counts,
-                   absl::string_view what) {
+absl::StatusOr<ProfileData> DataOf(absl::string_view name, const std::vector<StackCount>& counts,
+                                   absl::string_view what) {
   ProfileData data = CountsOf(what);
   data.name = std::string(name);
   data.sample_types.push_back({"delay", "nanoseconds"});
@@ -111,7 +112,7 @@ const ProfileSource schedlatency_source = {
     [] { return DataOf("schedlatency", GetSchedLatencyProfile(), "turns"); },
     StacksOf<GetSchedLatencyProfile>};
 
-ProfileData TakeThreads() {
+absl::StatusOr<ProfileData> TakeThreads() {
   ProfileData data = CountsOf("threadcreate");
   // It is the runtime that makes them.
   data.hides_runtime = false;
@@ -152,9 +153,10 @@ std::vector<ProfileInfo> Profiles() {
 absl::StatusOr<ProfileData> GetProfile(absl::string_view name) {
   const ProfileSource* const source = Sources::Get().Find(name);
   if (source == nullptr) return NoProfile(name);
-  ProfileData data = source->take();
-  data.time = absl::Now();
-  Merge(data);
+  absl::StatusOr<ProfileData> data = source->take();
+  if (!data.ok()) return data;
+  data->time = absl::Now();
+  Merge(*data);
   return data;
 }
 
@@ -165,19 +167,23 @@ absl::Status WriteProfile(absl::string_view name, ProfileSink sink, ProfileForma
   }
   const absl::StatusOr<ProfileData> data = GetProfile(name);
   if (!data.ok()) return data.status();
+  WriteData(*data, sink, format);
+  return absl::OkStatus();
+}
+
+void WriteData(const ProfileData& data, ProfileSink sink, ProfileFormat format) {
   switch (format) {
     case ProfileFormat::kPprof:
-      sink(EncodeProfile(*data));
+      sink(EncodeProfile(data));
       break;
     case ProfileFormat::kText:
     case ProfileFormat::kFullText:
-      sink(FormatProfile(*data));
+      sink(FormatProfile(data));
       break;
     case ProfileFormat::kGperftools:
-      sink(EncodeForGperftools(*data));
+      sink(EncodeForGperftools(data));
       break;
   }
-  return absl::OkStatus();
 }
 
 }  // namespace weft::debug

@@ -43,9 +43,10 @@ enum class ProfileFormat {
 using ProfileSink = absl::FunctionRef<void(absl::string_view)>;
 
 // Takes the profile with that name and gives it to `sink`. NotFound: the program has none of that
-// name; `sink` has not been called then. From goroutines and threads; may park. "goroutine" stops
-// the world for a moment (sched/traces.h); no other one does. Functions and lines are looked up in
-// the program's debug information, which takes up to seconds of processor time in a large program.
+// name. Other errors are the profile's; in all cases `sink` has not been called. From goroutines
+// and threads; may park. "goroutine" stops the world for a moment (sched/traces.h); no other one
+// does. Functions and lines are looked up in the program's debug information, which takes up to
+// seconds of processor time in a large program.
 absl::Status WriteProfile(absl::string_view name, ProfileSink sink,
                           ProfileFormat format = ProfileFormat::kPprof);
 
@@ -65,7 +66,7 @@ std::vector<ProfileInfo> Profiles();
 struct ProfileSource {
   absl::string_view name;
   absl::string_view description;
-  ProfileData (*take)();
+  absl::StatusOr<ProfileData> (*take)();
   int64_t (*count)();  // cheap
 };
 // `source` lives for ever.

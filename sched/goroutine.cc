@@ -140,6 +140,8 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
                                             : stack::SizeClassFor(options.stack_bytes);
   g->runtime_depth = 0;
   g->blocking_sections = 0;
+  if (creator != nullptr && creator->has_labels) [[unlikely]]
+    InheritLabels(creator, g);
   g->closure = std::move(closure);
   // Release: who lists all goroutines, and acquires it, does not find who had this G before.
   g->status.store(GStatus::kRunnable, std::memory_order_release);
@@ -166,6 +168,8 @@ RunClosure() {
   if (ThisG() == nullptr) [[unlikely]]
     RefuseInChild();
   ThisG()->closure.Reset();
+  if (ThisG()->has_labels) [[unlikely]]
+    DropLabels();
 }
 
 }  // namespace

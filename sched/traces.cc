@@ -167,6 +167,7 @@ void AddParked(std::vector<GoroutineTrace>& traces) ABSL_EXCLUSIVE_LOCKS_REQUIRE
     if (status == GStatus::kIdle || status == GStatus::kDead) return;
     GoroutineTrace& trace = traces.emplace_back();
     trace.goroutine = internal::SnapshotOf(g);
+    trace.labels = internal::LabelsOf(g);
     trace.creator = g->creator_id.load(std::memory_order_relaxed);
     const auto site = reinterpret_cast<uintptr_t>(g->creation_site.load(std::memory_order_relaxed));
     trace.created_at = site == 0 ? 0 : site - 1;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "sched/labels.h"
 #include "sched/snapshot.h"
 
 namespace weft {
@@ -20,6 +21,7 @@ struct GoroutineTrace {
   // goroutine that runs. Of a deep stack the innermost 50 and the outermost 50.
   std::vector<uintptr_t> frames;
   uint64_t elided = 0;  // frames that were left out after the first 50
+  LabelList labels;
   // It runs, and its thread did not answer: it has no frames.
   bool unavailable = false;
 };

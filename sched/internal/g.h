@@ -69,6 +69,7 @@ struct alignas(64) G : Waiter {
   uint32_t runnable_since = 0;     // see Stamp(); 0: nobody wants to know
   std::atomic<uint16_t> turns{0};  // that it has had: tells one wait from the next
   bool bound = false;              // only the thread of `m` may run it, see bound.cc
+  bool has_labels = false;         // `labels` is not 0
   std::atomic<M*> m{nullptr};      // who runs it, or alone may
   ExceptionState exceptions;
   stack::Resident stack;  // in part
@@ -83,7 +84,9 @@ struct alignas(64) G : Waiter {
 
   // --- some waits ---
   ScratchSpace scratch_space;
-  CallbackTimer wait_timer;  // ends a wait with a deadline
+  [[no_unique_address]] CallbackTimer wait_timer;  // ends a wait with a deadline
+
+  std::atomic<uint32_t> labels{0};  // the number of a set, see labels.cc
 };
 static_assert(WEFT_ASAN || WEFT_TSAN || sizeof(G) == 320);
 

@@ -32,6 +32,7 @@
 #include "sched/internal/run_queue.h"
 #include "sched/internal/thread.h"
 #include "sched/internal/timer_heap.h"
+#include "sched/labels.h"
 #include "sched/poller.h"
 #include "sched/runtime.h"
 #include "sched/snapshot.h"
@@ -542,6 +543,14 @@ inline void StampNowAndThen(uint32_t& until_stamp, G* g) {
 void ProfileLatency(const G* g, int64_t nanos) noexcept;
 // The caller makes a thread.
 void ProfileNewThread() noexcept;
+
+// --- labels.cc ---
+// For a goroutine that `from` starts. Not where that has no labels.
+void InheritLabels(const G* from, G* g) noexcept;
+// Of the calling goroutine, which is at its end.
+void DropLabels() noexcept;
+// While the world is stopped, or of the calling goroutine.
+LabelList LabelsOf(const G* g);
 
 // --- fork.cc ---
 // From now on children of fork() have no runtime, see runtime.h.
