@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "debug/http/serve.h"
 #include "netpoll/net.h"
 #include "netpoll/pollfd.h"
 #include "netpoll/tls.h"
@@ -51,6 +52,9 @@ ABSL_FLAG(
     std::string, access_log, "-",
     "where a line for each request goes, in the Common Log Format: a file to append to, \"-\" "
     "for standard output, or \"off\"");
+ABSL_FLAG(std::string, debug, "",
+          "where to show pages about the server itself, under /debug/: \"host:port\"; no host: for "
+          "this machine alone; empty: nowhere");
 ABSL_FLAG(absl::Duration, drain, absl::Seconds(10),
           "how long requests in flight may take to end after SIGINT or SIGTERM; a second signal "
           "ends the server at once");
@@ -66,9 +70,8 @@ ABSL_FLAG(int, max_header_bytes, 8192,
 namespace {
 
 constexpr const char* kFlags[] = {
-    "http",           "https",         "tls_cert",        "tls_key",
-    "root",           "access_log",    "drain",           "idle_timeout",
-    "header_timeout", "write_timeout", "max_header_bytes"};
+    "http",  "https", "tls_cert",     "tls_key",        "root",          "access_log",
+    "debug", "drain", "idle_timeout", "header_timeout", "write_timeout", "max_header_bytes"};
 constexpr int kMinHeaderBytes = 256;
 constexpr int kMaxHeaderBytes = 1 << 20;
 
@@ -203,11 +206,18 @@ int Run(int signals) {
 
   absl::StatusOr<std::vector<weft::http::Port>> ports = OpenPorts();
   if (!ports.ok()) return Fail(ports.status().message());
+  std::string pages_url;
+  if (const std::string address = absl::GetFlag(FLAGS_debug); !address.empty()) {
+    const absl::StatusOr<weft::debug::HttpServer> pages = weft::debug::Serve(address);
+    if (!pages.ok()) return Fail(pages.status().message());
+    pages_url = pages->url();
+  }
   std::string urls;
   for (const weft::http::Port& port : *ports) {
     absl::StrAppend(&urls, urls.empty() ? "" : " and ", Url(port));
   }
   std::printf("httpd: listening on %s, serving %s\n", urls.c_str(), RealPath(directory).c_str());
+  if (!pages_url.empty()) std::printf("httpd: pages about itself at %s\n", pages_url.c_str());
   std::fflush(stdout);
 
   weft::http::ServerOptions options;

@@ -4,6 +4,7 @@
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -13,8 +14,9 @@ import time
 import unittest
 
 import httpd_testing
-from httpd_testing import (Client, DEADLINE, Server, Tree, count_connections, get, has_sanitizer,
-                           refuses, resident_kib, select_readable, unread_by_server, wait_for)
+from httpd_testing import (Client, DEADLINE, Server, Tree, count_connections, curl, get,
+                           has_sanitizer, refuses, resident_kib, select_readable, unread_by_server,
+                           wait_for)
 
 
 class LifeTest(unittest.TestCase):
@@ -37,7 +39,7 @@ class LifeTest(unittest.TestCase):
     done = self.run_httpd("--help")
     self.assertEqual(done.returncode, 0)
     self.assertTrue(done.stdout.startswith("usage: httpd"))
-    for flag in ("http", "root", "access_log", "drain", "idle_timeout", "header_timeout",
+    for flag in ("http", "root", "access_log", "debug", "drain", "idle_timeout", "header_timeout",
                  "write_timeout", "max_header_bytes"):
       self.assertIn(f"\n  --{flag}=", done.stdout)
     self.assertEqual(done.stderr, "")
@@ -50,6 +52,8 @@ class LifeTest(unittest.TestCase):
                              (("--http=127.0.0.1:0", "--root=/no/such/dir"), "/no/such/dir"),
                              (("--http=127.0.0.1:0", root, "--access_log=/no/such/log"), "/no/such/log"),
                              (("--http=nonsense", root), "nonsense"),
+                             (("--http=127.0.0.1:0", root, f"--debug=127.0.0.1:{server.port}"),
+                              "address already in use"),
                              ((root, "--idle_timeout=0s"), "--idle_timeout"),
                              ((root, "--max_header_bytes=1"), "--max_header_bytes"),
                              ((root, "stray"), "stray"),
@@ -164,6 +168,27 @@ class LifeTest(unittest.TestCase):
       self.assertEqual(server.wait(), 128 + signal.SIGINT)
     server.process.stdout.close()
     server.stderr.close()
+
+  def test_pages_about_itself_are_apart(self):
+    server = self.start("--debug=:0")
+    line = server.process.stdout.readline()
+    match = re.fullmatch(r"httpd: pages about itself at (http://127\.0\.0\.1:\d+/debug/)\n", line)
+    self.assertTrue(match, line)
+    url = match.group(1)
+    with Client(server) as client:
+      self.assertEqual(client.ask(get("/hello.txt")).status, 200)
+      goroutines = curl(url + "goroutines?view=list&state=IO+wait").decode()
+      self.assertIn("<td>http connection<", goroutines)
+      self.assertRegex(curl(url + "metrics").decode(), r"\nweft_sched_goroutines_goroutines \d+\n")
+      json.loads(curl(url + "vars"))
+      # Who has the files does not have the pages.
+      for path in ("/debug/", "/debug/vars", "/debug/pprof/goroutine"):
+        self.assertEqual(client.ask(get(path)).status, 404)
+    server.close()
+    server = self.start()
+    server.signal(signal.SIGTERM)
+    self.assertEqual(server.process.stdout.read(), "")
+    server.close()
 
   def test_access_log(self):
     path = os.path.join(self.tree.base, "access.log")
