@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,13 +12,18 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "debug/http/page.h"
 #include "debug/profile.h"
 #include "debug/symbolizer.h"
+#include "debug/trace.h"
 #include "sched/goroutine.h"
 
 namespace weft::debug::internal {
 namespace {
+
+// Half a million events, which make some fifty megabytes of text.
+constexpr size_t kTraceBytes = 16 << 20;
 
 HttpReply Index() {
   Html html;
@@ -39,6 +45,8 @@ HttpReply Index() {
     html.Markup("<td>").Text(profile.description).Markup("</tr>\n");
   }
   html.Markup(
+      "<tr><td><td><a href=\"/debug/pprof/trace?seconds=1\">trace</a><td><td>what every goroutine "
+      "does within a second (?seconds=N), for ui.perfetto.dev and traceview</tr>\n"
       "</tbody></table></div>\n<p>For <code>go tool pprof "
       "http://ADDRESS/debug/pprof/goroutine</code>, and whatever else reads its files. "
       "<a href=\"/debug/pprof/cmdline\">cmdline</a> is how the program was started.</p>\n");
@@ -49,6 +57,34 @@ HttpReply Refusal(int status, absl::string_view problem) {
   HttpReply reply = PlainText(absl::StrCat(problem, "\n"));
   reply.status = status;
   return reply;
+}
+
+// What "seconds" says, `otherwise` where there is none; nothing if it is no time from 0 to 300.
+std::optional<absl::Duration> Seconds(const Target& target, absl::Duration otherwise) {
+  if (target.query.count("seconds") == 0) return otherwise;
+  double seconds = 0;
+  if (!absl::SimpleAtod(target.Get("seconds"), &seconds) || !(seconds >= 0 && seconds <= 300)) {
+    return std::nullopt;
+  }
+  return absl::Seconds(seconds);
+}
+
+// Of so many seconds from now on; where the program records a trace already, what that has.
+HttpReply TraceOf(const Target& target) {
+  const std::optional<absl::Duration> length = Seconds(target, absl::Seconds(1));
+  if (!length.has_value()) return Refusal(400, "seconds: from 0 to 300");
+  HttpReply reply;
+  reply.content_type = "application/json";
+  reply.fields.emplace_back("Content-Disposition", "attachment; filename=\"trace.json\"");
+  const auto append = [&](absl::string_view text) { absl::StrAppend(&reply.body, text); };
+  absl::Status status = StartTrace({.bytes = kTraceBytes});
+  if (status.ok()) {
+    Sleep(*length);
+    status = StopTrace(append);
+  } else if (absl::IsFailedPrecondition(status)) {
+    status = WriteTrace(append);
+  }
+  return status.ok() ? reply : Refusal(409, status.message());
 }
 
 HttpReply CommandLine() {
@@ -106,6 +142,7 @@ HttpReply PprofPage(absl::string_view name, const Target& target, absl::string_v
   if (name.empty()) return Index();
   if (name == "cmdline") return CommandLine();
   if (name == "symbol") return Symbols(target, body);
+  if (name == "trace") return TraceOf(target);
   return Profile(name, target);
 }
 

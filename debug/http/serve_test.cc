@@ -18,6 +18,8 @@
 #include "chan/chan.h"
 #include "debug/http/formats.h"
 #include "debug/http/handler.h"
+#include "debug/profile.h"
+#include "debug/trace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "netpoll/net.h"
@@ -201,6 +203,7 @@ class Load {
   WaitGroup all_;
 };
 
+// As many queues as Ps are DB-02's, of the one sample as of the lines.
 TEST_F(PagesTest, EveryPageUnderLoad) {
   ForEachMaxProcs([this] {
     const Load load;
@@ -255,6 +258,7 @@ int64_t WaitingIn(const std::string& text, const std::string& what) {
   return count;
 }
 
+// Also as a dump, which begins as DB-05 has it.
 TEST_F(PagesTest, GoroutinesAreGroupedFilteredAndShownAlone) {
   const Chan<int> chan(0);
   constexpr absl::string_view kEvil = "<script>alert('1')</script>\"&";
@@ -361,6 +365,38 @@ TEST_F(PagesTest, SymbolsAreNamedByGetAndPost) {
                 .body,
             wanted);
   EXPECT_EQ(Get(server(), "/debug/pprof/symbol").body, "num_symbols: 1\n");
+}
+
+TEST_F(PagesTest, TracesAreDownloaded) {
+  const Answer trace = Get(server(), "/debug/pprof/trace?seconds=0.05");
+  EXPECT_EQ(trace.status, 200);
+  EXPECT_EQ(trace.fields.at("Content-Type"), "application/json");
+  EXPECT_THAT(trace.fields.at("Content-Disposition"), HasSubstr("attachment"));
+  EXPECT_THAT(trace.body, HasSubstr("traceEvents"));
+  for (const char* seconds : {"-1", "x", "301", "nan", "inf"}) {
+    EXPECT_EQ(Get(server(), absl::StrCat("/debug/pprof/trace?seconds=", seconds)).status, 400);
+  }
+  // One that the program records goes on.
+  ASSERT_TRUE(StartTrace({.bytes = 1 << 20}).ok());
+  EXPECT_THAT(Get(server(), "/debug/pprof/trace?seconds=1").body, HasSubstr("traceEvents"));
+  EXPECT_TRUE(TraceRuns());
+  EXPECT_TRUE(StopTrace([](absl::string_view) {}).ok());
+}
+
+TEST_F(PagesTest, ProfilesAreDownloaded) {
+  const Answer profile = Get(server(), "/debug/pprof/goroutine");
+  EXPECT_EQ(profile.fields.at("Content-Type"), "application/octet-stream");
+  EXPECT_EQ(profile.fields.at("Content-Disposition"), "attachment; filename=\"goroutine.pb.gz\"");
+  EXPECT_THAT(profile.body, StartsWith("\x1f\x8b"));  // gzip
+  EXPECT_EQ(Get(server(), "/debug/pprof/goroutine?debug=x").status, 400);
+  EXPECT_THAT(Get(server(), "/debug/pprof/goroutine?debug=1").body,
+              StartsWith("goroutine profile: total "));
+  // Each that there is has a line, and is there.
+  const std::string index = Get(server(), "/debug/pprof/").body;
+  for (const ProfileInfo& info : Profiles()) {
+    EXPECT_THAT(index, HasSubstr(absl::StrCat("<a href=\"/debug/pprof/", info.name, "\">")));
+    EXPECT_EQ(Get(server(), absl::StrCat("/debug/pprof/", info.name)).status, 200) << info.name;
+  }
 }
 
 TEST_F(PagesTest, BrokenRequestsAreAnsweredWithWhatIsWrong) {
