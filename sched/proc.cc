@@ -330,12 +330,16 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
       if (G* g = TakeBacklog(m, p); g != nullptr) return g;
       p->backlogs_taken = 0;
-      WakeBatch ready;
-      p->polls.store(p->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-      poller->Poll(Instant(), ready);
-      if (!ready.empty()) {
-        EmitFrequentOfM(m, Event::kPoll, static_cast<uint64_t>(ready.size));
-        return TakeFirst(m, ready);
+      if (p->poll_history.Look()) {
+        WakeBatch ready;
+        p->polls.store(p->polls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        poller->Poll(Instant(), ready);
+        if (!ready.empty()) {
+          p->poll_history.Busy();
+          EmitFrequentOfM(m, Event::kPoll, static_cast<uint64_t>(ready.size));
+          return TakeFirst(m, ready);
+        }
+        p->poll_history.InVain();
       }
     }
 
@@ -344,7 +348,10 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     if (m->spinning.load(std::memory_order_relaxed) ||
         2 * sched.spinning.load(std::memory_order_relaxed) < busy) {
       if (!m->spinning.load(std::memory_order_relaxed)) BecomeSpinning(m);
-      if (G* g = Steal(looker, map, p->node, p->id, Share()); g != nullptr) return g;
+      if (G* g = Steal(looker, map, p->node, p->id, Share()); g != nullptr) {
+        p->poll_history.Busy();
+        return g;
+      }
       if (looker.timers_ran()) continue;
     }
 
@@ -355,6 +362,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     }
     if (G* g = TakeGlobal(p, Share()); g != nullptr) {
       sched.lock.Release();
+      p->poll_history.Busy();
       return g;
     }
     ReleaseP(m);

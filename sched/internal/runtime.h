@@ -29,6 +29,7 @@
 #include "sched/internal/histogram.h"
 #include "sched/internal/lock.h"
 #include "sched/internal/node_map.h"
+#include "sched/internal/poll_history.h"
 #include "sched/internal/run_queue.h"
 #include "sched/internal/thread.h"
 #include "sched/internal/timer_heap.h"
@@ -161,8 +162,9 @@ struct alignas(64) P {
   std::atomic<bool> handoff_was_late{false};  // set by the monitor
   std::atomic<uint32_t> switches{0};          // to goroutines
   std::atomic<uint32_t> polls{0};             // looks at the poller
-  int backlogs_taken = 0;                     // from other Ps, since the last look
-  P* watched = nullptr;                       // whether it gets to its backlog, see TakeBacklog()
+  PollHistory poll_history;
+  int backlogs_taken = 0;  // from other Ps, since the last look
+  P* watched = nullptr;    // whether it gets to its backlog, see TakeBacklog()
   uint32_t watched_switches = 0;
   int looks_unchanged = 0;
   // Where it belongs, by the map. Written with sched.lock while no P is in use; for its holder, or

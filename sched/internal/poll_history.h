@@ -1,0 +1,45 @@
+// Whether a P that has run out of work looks at the poller before it goes on looking elsewhere.
+//
+// With many connections most looks find something. In a lone conversation, whose answers take
+// longer than a look, each finds nothing, then nothing is there to steal, and the M waits in the
+// poller: two system calls for each message where one would do. So each P remembers how its last
+// looks went. After kTrust in a row that were in vain it leaves them out, until there was something
+// to steal (it was not about to wait after all), and but for each kLeftOut-th, which may find that
+// there is more to do.
+#ifndef WEFT_SCHED_INTERNAL_POLL_HISTORY_H_
+#define WEFT_SCHED_INTERNAL_POLL_HISTORY_H_
+
+#include <cstdint>
+
+namespace weft::internal {
+
+// For the holder of the P alone.
+class PollHistory {
+ public:
+  // Whether to look now.
+  bool Look() {
+    if (in_vain_ < kTrust || left_out_ == kLeftOut) {
+      left_out_ = 0;
+      return true;
+    }
+    ++left_out_;
+    return false;
+  }
+
+  // A look has found nothing.
+  void InVain() { ++in_vain_; }
+
+  // A look has found something; or it was left out, and there was work elsewhere.
+  void Busy() { in_vain_ = 0; }
+
+ private:
+  static constexpr uint32_t kTrust = 4;
+  static constexpr uint32_t kLeftOut = 64;
+
+  uint32_t in_vain_ = 0;
+  uint32_t left_out_ = 0;
+};
+
+}  // namespace weft::internal
+
+#endif  // WEFT_SCHED_INTERNAL_POLL_HISTORY_H_
