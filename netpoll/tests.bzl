@@ -314,6 +314,42 @@ def netpoll_tests():
     )
 
     weft_cc_test(
+        name = "big_write_test",
+        size = "large",
+        srcs = ["big_write_test.cc"],
+        deps = [
+            ":net",
+            ":owned_fd",
+            ":test_util",
+            "//tests:rounds",
+            "@com_google_absl//absl/strings",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_binary(
+        name = "echo_program",
+        testonly = True,
+        srcs = ["echo_program.cc"],
+        deps = [
+            ":net",
+            ":syscall",
+            "//sched:goroutine",
+            "@com_google_absl//absl/strings",
+            "@com_google_absl//absl/types:span",
+        ],
+    )
+
+    # A program in Python; sh_test runs any executable file.
+    native.sh_test(
+        name = "echo_syscalls_test",
+        size = "medium",
+        srcs = ["echo_syscalls_test.py"],
+        args = ["$(location :echo_program)"],
+        data = [":echo_program"],
+    )
+
+    weft_cc_test(
         name = "net_alloc_test",
         size = "small",
         srcs = ["net_alloc_test.cc"],

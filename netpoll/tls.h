@@ -23,7 +23,7 @@
 // - DataLoss "unexpected EOF": the stream ended, and the peer had not said that this is the end (by
 //   a close_notify). Somebody between the two may have cut it.
 //
-// The heap is OpenSSL's to use: a connection takes about 10 KiB of it while it is idle. Nothing
+// The heap is OpenSSL's to use: a connection takes about 25 KiB of it while it is idle. Nothing
 // here may be called from signal handlers, timer callbacks or pollers.
 #ifndef WEFT_NETPOLL_TLS_H_
 #define WEFT_NETPOLL_TLS_H_
