@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
+#include "debug/cpu_profile.h"
 #include "debug/http/page.h"
 #include "debug/profile.h"
 #include "debug/symbolizer.h"
@@ -45,6 +46,8 @@ HttpReply Index() {
     html.Markup("<td>").Text(profile.description).Markup("</tr>\n");
   }
   html.Markup(
+      "<tr><td><td><a href=\"/debug/pprof/profile?seconds=10\">profile</a><td><td>where processor "
+      "time goes within ten seconds (?seconds=N)</tr>\n"
       "<tr><td><td><a href=\"/debug/pprof/trace?seconds=1\">trace</a><td><td>what every goroutine "
       "does within a second (?seconds=N), for ui.perfetto.dev and traceview</tr>\n"
       "</tbody></table></div>\n<p>For <code>go tool pprof "
@@ -83,6 +86,21 @@ HttpReply TraceOf(const Target& target) {
     status = StopTrace(append);
   } else if (absl::IsFailedPrecondition(status)) {
     status = WriteTrace(append);
+  }
+  return status.ok() ? reply : Refusal(409, status.message());
+}
+
+// Of processor time, for so many seconds from now on.
+HttpReply CpuProfileOf(const Target& target) {
+  const std::optional<absl::Duration> length = Seconds(target, absl::Seconds(30));
+  if (!length.has_value()) return Refusal(400, "seconds: from 0 to 300");
+  HttpReply reply;
+  reply.content_type = "application/octet-stream";
+  reply.fields.emplace_back("Content-Disposition", "attachment; filename=\"profile.pb.gz\"");
+  absl::Status status = StartCpuProfile();
+  if (status.ok()) {
+    Sleep(*length);
+    status = StopCpuProfile([&](absl::string_view bytes) { absl::StrAppend(&reply.body, bytes); });
   }
   return status.ok() ? reply : Refusal(409, status.message());
 }
@@ -142,6 +160,7 @@ HttpReply PprofPage(absl::string_view name, const Target& target, absl::string_v
   if (name.empty()) return Index();
   if (name == "cmdline") return CommandLine();
   if (name == "symbol") return Symbols(target, body);
+  if (name == "profile") return CpuProfileOf(target);
   if (name == "trace") return TraceOf(target);
   return Profile(name, target);
 }

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "chan/chan.h"
+#include "debug/cpu_profile.h"
 #include "debug/http/formats.h"
 #include "debug/http/handler.h"
 #include "debug/profile.h"
@@ -381,6 +382,17 @@ TEST_F(PagesTest, TracesAreDownloaded) {
   EXPECT_THAT(Get(server(), "/debug/pprof/trace?seconds=1").body, HasSubstr("traceEvents"));
   EXPECT_TRUE(TraceRuns());
   EXPECT_TRUE(StopTrace([](absl::string_view) {}).ok());
+}
+
+TEST_F(PagesTest, ProcessorTimeIsProfiled) {
+  const Answer profile = Get(server(), "/debug/pprof/profile?seconds=0.05");
+  EXPECT_EQ(profile.status, 200);
+  EXPECT_EQ(profile.fields.at("Content-Type"), "application/octet-stream");
+  EXPECT_THAT(profile.body, StartsWith("\x1f\x8b"));  // gzip
+  EXPECT_EQ(Get(server(), "/debug/pprof/profile?seconds=x").status, 400);
+  ASSERT_TRUE(StartCpuProfile().ok());
+  EXPECT_EQ(Get(server(), "/debug/pprof/profile?seconds=0").status, 409);
+  EXPECT_TRUE(StopCpuProfile([](absl::string_view) {}).ok());
 }
 
 TEST_F(PagesTest, ProfilesAreDownloaded) {
