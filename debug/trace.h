@@ -36,7 +36,7 @@ struct RecordingOptions {
   absl::Duration last = absl::InfiniteDuration();
   // A thread that has more events than this leaves out those of goroutines until ten milliseconds
   // are over: this bounds what tracing costs. 0: all are recorded, whatever it costs.
-  uint64_t events_per_second = 500'000;
+  uint64_t events_per_second = 200'000;
 };
 
 // Takes pieces of the text, one after the other.

@@ -299,7 +299,8 @@ Writer* WriterFor(EventPort& port, Event event, uint64_t now) {
 }
 
 void CountEvent(Writer* writer, uint64_t now) {
-  if (writer->left == 0 || writer->paused.load(std::memory_order_relaxed)) return;
+  // In this order: while it is paused the share is Refill()'s. Acquire, as in WriterFor().
+  if (writer->paused.load(std::memory_order_acquire) || writer->left == 0) return;
   if (--writer->left == 0) [[unlikely]]
     EndShare(writer, now);
 }
