@@ -29,12 +29,9 @@ using internal::ProtoWriter;
 enum class Kind { kCount, kContention, kHeap };
 
 Kind KindOf(const ProfileData& data) {
-  const auto is = [&](size_t i, const char* unit) {
-    return i < data.sample_types.size() && data.sample_types[i].unit == unit;
-  };
-  if (is(3, "bytes")) return Kind::kHeap;
-  return is(1, "nanoseconds") && data.sample_types[1].type == "delay" ? Kind::kContention
-                                                                      : Kind::kCount;
+  if (data.sample_types.size() != 2) return Kind::kCount;
+  if (data.sample_types[1].unit == "bytes") return Kind::kHeap;
+  return data.sample_types[1].type == "delay" ? Kind::kContention : Kind::kCount;
 }
 
 int64_t Sum(const ProfileData& data, size_t value) {
@@ -225,7 +222,7 @@ std::string Header(const ProfileData& data, Kind kind) {
                           ":\ncycles/second=1000000000\n");
     case Kind::kHeap:
       // As if each byte had been counted: the figures are estimates of all already.
-      return absl::StrCat("heap profile: ", Sum(data, 2), ": ", Sum(data, 3), " [", Sum(data, 0),
+      return absl::StrCat("heap profile: ", Sum(data, 0), ": ", Sum(data, 1), " [", Sum(data, 0),
                           ": ", Sum(data, 1), "] @ heap_v2/1\n");
   }
   return "";
@@ -239,7 +236,7 @@ std::string Values(const ProfileSample& sample, Kind kind) {
     case Kind::kContention:
       return absl::StrCat(v[1], " ", v[0]);
     case Kind::kHeap:
-      return absl::StrCat(v[2], ": ", v[3], " [", v[0], ": ", v[1], "]");
+      return absl::StrCat(v[0], ": ", v[1], " [", v[0], ": ", v[1], "]");
   }
   return "";
 }

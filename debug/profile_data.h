@@ -23,8 +23,8 @@ struct ValueType {
 
 struct ProfileSample {
   // Instructions, innermost first: of callers, in the call, as GoroutineTrace::frames has them.
-  std::vector<uintptr_t> frames;
-  std::vector<int64_t> values;  // one for each of ProfileData::sample_types
+  std::vector<uintptr_t> frames = {};
+  std::vector<int64_t> values = {};  // one for each of ProfileData::sample_types
   std::vector<std::pair<std::string, std::string>> labels = {};
 };
 

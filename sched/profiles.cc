@@ -92,10 +92,10 @@ const GoroutineWaitOps& ProfiledWaitOps() {
 
 // --- contention ---
 
-void ObserveContention(int64_t nanos, int waiters) noexcept {
+void ObserveContention(int64_t nanos, int events) noexcept {
   const int n = mutex_fraction.load(std::memory_order_relaxed);
   if (n <= 0 || Random() % static_cast<uint64_t>(n) != 0) return;
-  CountHere(contention, static_cast<double>(n) * waiters,
+  CountHere(contention, static_cast<double>(n) * events,
             static_cast<double>(n) * static_cast<double>(std::max<int64_t>(nanos, 0)));
 }
 

@@ -30,9 +30,10 @@ struct StackCount {
 void SetBlockProfileRate(absl::Duration rate);
 std::vector<StackCount> GetBlockProfile();
 
-// Contention: how long others have waited for a Mutex or RWMutex, where it was unlocked. On average
-// one of n such events is looked at, and counts as n. 0: none, the default; 1: all. Returns what it
-// was; n < 0 changes nothing. As Go's runtime.SetMutexProfileFraction.
+// Contention: how long others, all of them, have waited for a Mutex or RWMutex because of who had
+// it, where that one unlocked it. On average one of n such events is looked at, and counts as n. 0:
+// none, the default; 1: all. Returns what it was; n < 0 changes nothing. As Go's
+// runtime.SetMutexProfileFraction.
 int SetMutexProfileFraction(int n);
 std::vector<StackCount> GetMutexProfile();
 

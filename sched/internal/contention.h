@@ -8,8 +8,8 @@
 namespace weft::internal {
 
 // Called where a lock was passed on, by the one who did so, after it: others have waited for it for
-// so many nanoseconds together. Outside of the lock's own.
-using ContentionObserver = void (*)(int64_t nanos, int waiters) noexcept;
+// so many nanoseconds together.
+using ContentionObserver = void (*)(int64_t nanos, int events) noexcept;
 
 // Null: nobody wants to know, and when waits began is not noted either.
 extern constinit std::atomic<ContentionObserver> contention_observer;
@@ -18,10 +18,10 @@ inline bool ContentionIsObserved() {
   return contention_observer.load(std::memory_order_relaxed) != nullptr;
 }
 
-inline void ReportContention(int64_t nanos, int waiters) noexcept {
+inline void ReportContention(int64_t nanos, int events) noexcept {
   // Null, if that has changed since.
   const ContentionObserver observer = contention_observer.load(std::memory_order_relaxed);
-  if (observer != nullptr) observer(nanos, waiters);
+  if (observer != nullptr) observer(nanos, events);
 }
 
 }  // namespace weft::internal

@@ -112,9 +112,7 @@ void RWMutex::UnlockSlow() noexcept {
   if (bucket.Has(WritersOf(this))) next |= kWaits;
   state_.store(next, std::memory_order_release);
   internal::Contention contention;
-  for (const ParkRecord* record = served; record != nullptr; record = record->next) {
-    contention.Add(record);
-  }
+  contention.AddAll(served);
   bucket.lock.Release();
   internal::WakeAll(served, kTokenHasIt);
   contention.Report();
@@ -132,7 +130,8 @@ void RWMutex::RUnlockSlow(uint32_t before) noexcept {
   const bool others = bucket.Has(WritersOf(this)) || bucket.Has(ReadersOf(this));
   state_.store(others ? kWriter | kWaits : kWriter, std::memory_order_release);
   internal::Contention contention;
-  contention.Add(writer);
+  writer->next = nullptr;
+  contention.AddAll(writer);
   bucket.lock.Release();
   internal::Wake(writer, kTokenHasIt);
   contention.Report();

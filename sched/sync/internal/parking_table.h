@@ -13,6 +13,7 @@
 #ifndef WEFT_SCHED_SYNC_INTERNAL_PARKING_TABLE_H_
 #define WEFT_SCHED_SYNC_INTERNAL_PARKING_TABLE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -122,6 +123,10 @@ template <typename StillWanted, typename BeforeSleep>
   }
   record->since = since;
   record->amount = ContentionIsObserved() ? static_cast<uint64_t>(Instant::Now().nanos()) : 0;
+  if (const ParkRecord * first; place == ParkPlace::kFront && record->amount != 0 &&
+                                (first = bucket.First(address)) != nullptr) {
+    record->amount = first->amount;  // see Contention
+  }
   Queue(bucket, address, place, record, self, reason);
   bucket.lock.Release();
   for (;;) {
@@ -154,25 +159,44 @@ inline void WakeAll(ParkRecord* record, uint32_t token) {
   }
 }
 
-// What the waiters for a lock that were taken from its queue by one unlock have waited for it.
+// What others have waited for a lock because of who unlocks it now.
 class Contention {
  public:
-  // Under the lock of the bucket.
-  void Add(const ParkRecord* record) {
-    if (record->amount == 0) [[likely]]
+  // Under the lock of the bucket, of the first waiter, which is about to be taken from the queue:
+  // charges what all in the queue have waited, as it is who had the lock that they all waited for,
+  // and not who will have it while they wait on. From here on the others wait anew: the next one
+  // has this moment for its beginning, and no record counts from before that of the first. So Go
+  // has it.
+  void Add(const ParkRecord* first) {
+    if (first->amount == 0) [[likely]]
       return;
-    nanos_ += Instant::Now().nanos() - static_cast<int64_t>(record->amount);
-    ++waiters_;
+    const auto now = static_cast<uint64_t>(Instant::Now().nanos());
+    for (ParkRecord* record = first->next; record != nullptr; record = record->next) {
+      if (record->amount != 0) Charge(now - std::max(record->amount, first->amount));
+    }
+    Charge(now - first->amount);
+    ++events_;
+    if (first->next != nullptr && first->next->amount != 0) first->next->amount = now;
+  }
+  // Likewise of all that are linked by `next`, and are taken at once.
+  void AddAll(const ParkRecord* first) {
+    for (const ParkRecord* record = first; record != nullptr; record = record->next) {
+      if (record->amount == 0) continue;
+      Charge(static_cast<uint64_t>(Instant::Now().nanos()) - record->amount);
+      ++events_;
+    }
   }
   // Once the lock is passed on, by who did so.
   void Report() const {
-    if (waiters_ != 0) [[unlikely]]
-      ReportContention(nanos_, waiters_);
+    if (events_ != 0) [[unlikely]]
+      ReportContention(nanos_, events_);
   }
 
  private:
+  void Charge(uint64_t nanos) { nanos_ += static_cast<int64_t>(nanos); }
+
   int64_t nanos_ = 0;
-  int waiters_ = 0;
+  int events_ = 0;
 };
 
 // Takes the first waiter for `address` and gives it the token that `decide(first)` returns, or
