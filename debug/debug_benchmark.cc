@@ -3,6 +3,8 @@
 //
 //   bazel run -c opt //debug:debug_benchmark --
 //       --benchmark_repetitions=20 --benchmark_enable_random_interleaving=true
+//
+// With WEFTDEBUG=schedtrace=1000 around it, all of it is watched by that too.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>

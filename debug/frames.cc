@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
@@ -28,6 +29,18 @@ const char* StateName(int status) {
   return "???";
 }
 
+constexpr size_t kMostHolders = 4;
+
+// "8", "8 or 11".
+std::string Holders(const GoroutineTrace& trace) {
+  const auto& all = trace.holders;
+  const size_t shown = std::min(all.size(), kMostHolders);
+  std::string text =
+      absl::StrJoin(all.begin(), all.begin() + static_cast<ptrdiff_t>(shown), " or ");
+  if (shown < all.size()) absl::StrAppend(&text, " or ", all.size() - shown, " others");
+  return text;
+}
+
 }  // namespace
 
 std::string WaitState(const GoroutineTrace& trace) {
@@ -37,6 +50,7 @@ std::string WaitState(const GoroutineTrace& trace) {
     absl::StrAppend(&state, ", ", minutes, " minutes");
   }
   if (g.locked_m >= 0) absl::StrAppend(&state, ", locked to thread");
+  if (!trace.holders.empty()) absl::StrAppend(&state, ", perhaps held by ", Holders(trace));
   return state;
 }
 

@@ -10,7 +10,8 @@
 
 namespace weft::debug {
 
-// What Go's dumps have in brackets: "chan receive, 2 minutes, locked to thread".
+// What Go's dumps have in brackets: "chan receive, 2 minutes, locked to thread"; and, of one that
+// waits for a lock, "perhaps held by 8 or 11", see GoroutineTrace::holders.
 std::string WaitState(const GoroutineTrace& trace);
 
 // Whether it is in the runtime's insides, which dumps leave out.

@@ -122,7 +122,8 @@ std::string FormatGoroutines(const std::vector<GoroutineTrace>& traces, bool gro
 
 void WriteGoroutines(int fd, const DumpOptions& options) {
   const std::string text = FormatGoroutines(
-      GetGoroutineTraces({.signal = options.signal, .limit = options.limit}), options.group);
+      GetGoroutineTraces({.signal = options.signal, .limit = options.limit, .locks = true}),
+      options.group);
   absl::string_view rest = text;
   const BlockingSection section;
   while (!rest.empty()) {

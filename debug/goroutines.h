@@ -32,8 +32,9 @@ struct DumpOptions {
   absl::Duration limit = TraceOptions().limit;
 };
 
-// Writes all goroutines to `fd`, which may block the thread. Stops the world while it looks, not
-// while it writes. From goroutines and threads; may park.
+// Writes all goroutines to `fd`, with who may hold the locks that they wait for, which may block
+// the thread. Stops the world while it looks, not while it writes. From goroutines and threads; may
+// park.
 void WriteGoroutines(int fd, const DumpOptions& options = {});
 
 // The calling goroutine alone, from the caller's frame on. "thread 4711 [running]:" on a thread

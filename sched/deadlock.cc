@@ -81,6 +81,7 @@ Liveness CheckDeadlock() {
                          ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n\n"
                          : "fatal error: all goroutines are asleep - deadlock!\n\n";
   WriteReport(text);
+  PrintDeadlockReport();
   PrintAllGoroutines(2);
   EndProcess();
 }

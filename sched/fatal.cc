@@ -30,6 +30,7 @@ std::atomic<uintptr_t> asking{0};
 
 // In the order in which they were set.
 std::atomic<void (*)()> report_preambles[4];
+std::atomic<void (*)()> deadlock_report{nullptr};
 
 }  // namespace
 
@@ -62,6 +63,12 @@ void PrintReportPreamble() {
   for (const auto& preamble : report_preambles) {
     if (const auto print = preamble.load(std::memory_order_relaxed)) print();
   }
+}
+
+void SetDeadlockReport(void (*print)()) { deadlock_report.store(print, std::memory_order_relaxed); }
+
+void PrintDeadlockReport() {
+  if (const auto print = deadlock_report.load(std::memory_order_relaxed)) print();
 }
 
 void WriteReport(absl::string_view text) {

@@ -15,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "sched/goroutine.h"
 #include "sched/internal/futex.h"
+#include "sched/internal/lock_holders.h"
 #include "sched/internal/runtime.h"
 #include "stack/arch.h"
 #include "stack/traceback.h"
@@ -33,7 +34,8 @@ using internal::sched;
 struct Wait {
   uint16_t turns;
   Instant since;
-  uint32_t seen;  // in that look
+  uint32_t seen;         // in that look
+  bool counted = false;  // as a long one
 };
 
 internal::Lock waits_lock;
@@ -75,6 +77,7 @@ std::atomic<int32_t> asked_thread{0};
 // Written by whoever is kAnswering.
 stack::Trace answer;
 uint64_t answer_id = 0;
+internal::RunningStacks answer_stacks;
 
 // What our handler has taken the place of, by signal.
 std::atomic<const struct sigaction*> before_us[NSIG];
@@ -102,8 +105,9 @@ void Answer(int signal, siginfo_t* info, void* context) {
     // In the middle of a switch the stack is not the goroutine's.
     if (g != nullptr && m->waiter == g) {
       answer_id = g->id.load(std::memory_order_relaxed);
-      stack::GetSampledTrace(stack::InterruptedState(*static_cast<const ucontext_t*>(context)),
-                             g->stack.context, answer);
+      const auto state = stack::InterruptedState(*static_cast<const ucontext_t*>(context));
+      stack::GetSampledTrace(state, g->stack.context, answer);
+      answer_stacks = {answer_id, state.sp, internal::PinnedStackPointer()};
     }
     question.store(Question::kDone, std::memory_order_release);
     answered.fetch_add(1, std::memory_order_release);
@@ -171,7 +175,10 @@ void AddParked(std::vector<GoroutineTrace>& traces) ABSL_EXCLUSIVE_LOCKS_REQUIRE
     trace.creator = g->creator_id.load(std::memory_order_relaxed);
     const auto site = reinterpret_cast<uintptr_t>(g->creation_site.load(std::memory_order_relaxed));
     trace.created_at = site == 0 ? 0 : site - 1;
-    if (status == GStatus::kWaiting) trace.waiting = WaitingFor(g, now);
+    if (status == GStatus::kWaiting) {
+      trace.waiting = WaitingFor(g, now);
+      trace.waits_for = internal::LockThatStops(g);
+    }
     if (status == GStatus::kWaiting || status == GStatus::kRunnable) {
       if (g->stack.home != nullptr) {
         stack::GetTrace(g->stack.context, g->stack.block, frames);
@@ -207,6 +214,7 @@ bool AddParkedSince(std::vector<GoroutineTrace>& traces) {
     const int64_t locked_m = trace->goroutine.locked_m;
     trace->goroutine = internal::SnapshotOf(g);
     trace->goroutine.locked_m = locked_m;
+    if (status == GStatus::kWaiting) trace->waits_for = internal::LockThatStops(g);
     stack::GetTrace(g->stack.context, g->stack.block, frames);
     SetFrames(frames, *trace);
     trace->unavailable = false;
@@ -215,7 +223,8 @@ bool AddParkedSince(std::vector<GoroutineTrace>& traces) {
 }
 
 // What the threads know: who is locked to them, and who runs.
-void AddRunning(int signal, Instant until, std::vector<GoroutineTrace>& traces) {
+void AddRunning(int signal, Instant until, std::vector<GoroutineTrace>& traces,
+                std::vector<internal::RunningStacks>& running) {
   const M* const self = internal::ThisM();
   for (const M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr; m = m->next_all) {
     if (GoroutineTrace* locked = Find(traces, m->locked_g.load(std::memory_order_acquire))) {
@@ -227,12 +236,15 @@ void AddRunning(int signal, Instant until, std::vector<GoroutineTrace>& traces) 
     if (m == self) {
       answer_id = trace->goroutine.id;
       stack::GetCurrentTrace(answer);
+      answer_stacks = {answer_id, reinterpret_cast<uintptr_t>(__builtin_frame_address(0)),
+                       internal::PinnedStackPointer()};
     } else if (signal == 0 || !Ask(m, signal, until)) {
       continue;
     }
     if (answer_id != trace->goroutine.id) continue;
     SetFrames(answer, *trace);
     trace->unavailable = false;
+    running.push_back(answer_stacks);
   }
 }
 
@@ -245,7 +257,11 @@ std::vector<GoroutineTrace> GetGoroutineTraces(const TraceOptions& options) {
   if (options.signal != 0) Install(options.signal);
   std::vector<GoroutineTrace> traces;
   traces.reserve(static_cast<size_t>(std::max<int64_t>(NumGoroutine(), 0)));
-  internal::StopTheWorld();
+  if (!options.only_at_once) {
+    internal::StopTheWorld();
+  } else if (!internal::TryStopTheWorld()) {
+    return traces;
+  }
   {
     LockGuard guard(waits_lock);
     AddParked(traces);
@@ -255,11 +271,13 @@ std::vector<GoroutineTrace> GetGoroutineTraces(const TraceOptions& options) {
   });
   // Some may be on their way from running to being parked.
   const Instant until = Instant::Now() + options.limit;
-  AddRunning(options.signal, until, traces);
+  std::vector<internal::RunningStacks> running;
+  AddRunning(options.signal, until, traces, running);
   while (!AddParkedSince(traces) && options.signal != 0 && Instant::Now() < until) {
     usleep(500);
-    AddRunning(options.signal, until, traces);
+    AddRunning(options.signal, until, traces, running);
   }
+  if (options.locks) internal::AddHolders(running, traces);
   internal::StartTheWorld();
   return traces;
 }
@@ -280,6 +298,28 @@ void NoteWaits() {
   for (auto at = waits.begin(); at != waits.end();) {
     at = at->second.seen == looks ? std::next(at) : waits.erase(at);
   }
+}
+
+bool IsIdleWait(absl::string_view wait_reason) {
+  return wait_reason == WaitReasonName(WaitReason::kSleep) ||
+         wait_reason == WaitReasonName(WaitReason::kIoWait);
+}
+
+int CountNewLongWaits(absl::Duration longer_than) {
+  const internal::RuntimeSection section;
+  LockGuard guard(waits_lock);
+  const Instant now = Instant::Now();
+  int count = 0;
+  for (auto& [g, wait] : Waits()) {
+    if (wait.counted || now - wait.since < longer_than || !IsWaiting(g) ||
+        wait.turns != g->turns.load(std::memory_order_relaxed) ||
+        IsIdleWait(WaitReasonName(g->wait_reason.load(std::memory_order_relaxed)))) {
+      continue;
+    }
+    wait.counted = true;
+    ++count;
+  }
+  return count;
 }
 
 }  // namespace weft

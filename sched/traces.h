@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "sched/labels.h"
 #include "sched/snapshot.h"
@@ -24,6 +25,11 @@ struct GoroutineTrace {
   LabelList labels;
   // It runs, and its thread did not answer: it has no frames.
   bool unavailable = false;
+  // The Mutex or RWMutex that it waits for, or null; and with TraceOptions::locks the goroutines,
+  // by number, that may hold it: those that have its address on their stacks, and do not wait for
+  // it themselves. They need not hold it, and who holds it need not be among them.
+  const void* waits_for = nullptr;
+  std::vector<uint64_t> holders;
 };
 
 struct TraceOptions {
@@ -32,6 +38,12 @@ struct TraceOptions {
   int signal = 0;
   // Threads that have not answered by then, as they have the signal blocked, are left out.
   absl::Duration limit = absl::Milliseconds(100);
+  // Looks for who may hold the locks that others wait for, if there are such. Takes a nanosecond
+  // for each few words on all stacks.
+  bool locks = false;
+  // Where somebody else stops the world at that moment there are no traces: for the monitor, which
+  // may not wait for it.
+  bool only_at_once = false;
 };
 
 // A signal for TraceOptions that glibc, debuggers and Go leave alone: SIGRTMIN + 8.
@@ -47,6 +59,14 @@ std::vector<GoroutineTrace> GetGoroutineTraces(const TraceOptions& options = {})
 // GoroutineTrace::waiting. (A clock read at each park would cost more than the park.) Takes a few
 // nanoseconds for each goroutine. From one thread at a time.
 void NoteWaits();
+
+// Of the waits that NoteWaits() knows, how many have lasted for that long, and have not been
+// counted by an earlier call: but for those for time or for events from outside, which are meant to
+// last. From the thread of NoteWaits().
+int CountNewLongWaits(absl::Duration longer_than);
+
+// Whether that is a wait for time or for events from outside.
+bool IsIdleWait(absl::string_view wait_reason);
 
 }  // namespace weft
 

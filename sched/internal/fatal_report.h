@@ -17,6 +17,11 @@ void SetReportPreamble(void (*print)());
 // For who has claimed the report.
 void PrintReportPreamble();
 
+// What is printed after "all goroutines are asleep - deadlock!", before the goroutines. Called on
+// the monitor's thread. At most one; before threads start.
+void SetDeadlockReport(void (*print)());
+void PrintDeadlockReport();
+
 // Whether somebody is about to report why the program ends: it should not end otherwise meanwhile.
 bool FatalReportUnderWay();
 

@@ -29,7 +29,7 @@
 namespace weft::internal {
 
 struct ParkRecord {
-  const void* address;
+  const void* address;       // the first: for lock_holders.h
   ParkRecord* next;          // who waits for the same address
   ParkRecord* last;          // of them; valid in the first
   ParkRecord* next_address;  // the first record of another address; valid in the first
@@ -42,6 +42,7 @@ struct ParkRecord {
   std::atomic<uint32_t> token;
 };
 static_assert(sizeof(ParkRecord) <= Waiter::kScratchBytes);
+static_assert(offsetof(ParkRecord, address) == 0);
 
 class ABSL_LOCKABLE ParkingBucket {
  public:
