@@ -109,10 +109,15 @@ absl::StatusOr<Conn> RaceDials(const std::vector<SocketAddress>& addresses,
   }
 
   for (DialAttempt& attempt : race->attempts) attempt.End();
+  // Connections that came too late: closed here, not when the last try has left the race.
+  std::vector<absl::StatusOr<Conn>> losers;
   for (;;) {
     {
       MutexLock lock(race->mutex);
-      if (race->running == 0) break;
+      if (race->running == 0) {
+        losers.swap(race->results);
+        break;
+      }
     }
     self.waiter()->Park(WaitReason::kIoWait);
   }

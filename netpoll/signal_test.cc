@@ -61,13 +61,19 @@ void ExpectSignal(const Chan<int>& channel, int signal) {
   }
 }
 
+// Whoever runs the tests may have them ignore SIGHUP (nohup), which stays so.
+class SignalTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { signal(SIGHUP, SIG_DFL); }
+};
+
 struct sigaction ActionOf(int signal) {
   struct sigaction action;
   sigaction(signal, nullptr, &action);
   return action;
 }
 
-TEST(SignalTest, SG01_EachSignalComesToAllWhoAskForIt) {
+TEST_F(SignalTest, SG01_EachSignalComesToAllWhoAskForIt) {
   ForEachSetting([](TaskKind) {
     Chan<int> hup(1);
     Notify(hup, {SIGHUP});
@@ -99,7 +105,7 @@ TEST(SignalTest, SG01_EachSignalComesToAllWhoAskForIt) {
   });
 }
 
-TEST(SignalTest, SG02_NothingIsDeliveredAfterStop) {
+TEST_F(SignalTest, SG02_NothingIsDeliveredAfterStop) {
   ForEachSetting([](TaskKind kind) {
     Chan<int> always(1);  // so that the signal does not end the process
     Notify(always, {SIGUSR1});
@@ -141,7 +147,7 @@ TEST(SignalTest, SG02_NothingIsDeliveredAfterStop) {
   });
 }
 
-TEST(SignalTest, SG04_IgnoredSaysWhatHolds) {
+TEST_F(SignalTest, SG04_IgnoredSaysWhatHolds) {
   ForEachSetting([](TaskKind) {
     EXPECT_FALSE(Ignored(SIGWINCH));
     Chan<int> channel(1);
@@ -163,7 +169,7 @@ TEST(SignalTest, SG04_IgnoredSaysWhatHolds) {
   });
 }
 
-TEST(SignalTest, SG05_WhatNohupIgnoresStaysIgnored) {
+TEST_F(SignalTest, SG05_WhatNohupIgnoresStaysIgnored) {
   for (const char* const procs : AllInTurn({"1", "4"})) {
     const testing::ProcessOptions options = {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}};
     ProcessResult r = RunProcess(
@@ -181,7 +187,7 @@ TEST(SignalTest, SG05_WhatNohupIgnoresStaysIgnored) {
   }
 }
 
-TEST(SignalTest, SG07_SigcontComes) {
+TEST_F(SignalTest, SG07_SigcontComes) {
   ForEachSetting([](TaskKind) {
     Chan<int> channel(1);
     Notify(channel, {SIGCONT});
@@ -191,7 +197,7 @@ TEST(SignalTest, SG07_SigcontComes) {
   });
 }
 
-TEST(SignalTest, SG08_ASignalThatRacesStopIsDeliveredOrDoesWhatItDid) {
+TEST_F(SignalTest, SG08_ASignalThatRacesStopIsDeliveredOrDoesWhatItDid) {
   int killed = 0;
   for (int run = 0; run < Rounds(10, 1); ++run) {
     const ProcessResult r =
@@ -207,7 +213,7 @@ TEST(SignalTest, SG08_ASignalThatRacesStopIsDeliveredOrDoesWhatItDid) {
   RecordProperty("killed", killed);
 }
 
-TEST(SignalTest, SG10_ContextIsDoneOnSignal) {
+TEST_F(SignalTest, SG10_ContextIsDoneOnSignal) {
   ForEachSetting([](TaskKind) {
     auto [context, stop] = NotifyContext(Background(), {SIGINT});
     EXPECT_TRUE(context.Err().ok());
@@ -222,7 +228,7 @@ TEST(SignalTest, SG10_ContextIsDoneOnSignal) {
   });
 }
 
-TEST(SignalTest, SG10_StopCancelsAndGivesTheSignalBack) {
+TEST_F(SignalTest, SG10_StopCancelsAndGivesTheSignalBack) {
   ForEachSetting([](TaskKind kind) {
     signal(SIGUSR2, SIG_IGN);
     auto [context, stop] = NotifyContext(Background(), {SIGUSR2});
@@ -238,7 +244,7 @@ TEST(SignalTest, SG10_StopCancelsAndGivesTheSignalBack) {
   });
 }
 
-TEST(SignalTest, SG10_ParentsCancelTheirSignalContexts) {
+TEST_F(SignalTest, SG10_ParentsCancelTheirSignalContexts) {
   ForEachSetting([](TaskKind) {
     auto [parent, cancel] = WithCancel(Background());
     auto [context, stop] = NotifyContext(parent, {SIGINT});
@@ -254,7 +260,7 @@ TEST(SignalTest, SG10_ParentsCancelTheirSignalContexts) {
   });
 }
 
-TEST(SignalTest, SG10_ContextsSayWhatTheyWaitFor) {
+TEST_F(SignalTest, SG10_ContextsSayWhatTheyWaitFor) {
   testing::RunOnGoroutine([] {
     auto [parent, cancel] = WithCancel(Background());
     auto [context, stop] = NotifyContext(parent, {SIGHUP, SIGINT, SIGTERM});
@@ -273,7 +279,7 @@ TEST(SignalTest, SG10_ContextsSayWhatTheyWaitFor) {
   });
 }
 
-TEST(SignalTest, SG11_SignalsComeWhileTheWorldStops) {
+TEST_F(SignalTest, SG11_SignalsComeWhileTheWorldStops) {
   testing::RunOnGoroutine([] {
     Chan<int> channel(1);
     Notify(channel, {SIGUSR1});
@@ -296,7 +302,7 @@ TEST(SignalTest, SG11_SignalsComeWhileTheWorldStops) {
 
 // Each child starts while the signal goes to all of the group; what is caught here does nothing in
 // a child, whose default for SIGWINCH is nothing too.
-TEST(SignalTest, SG13_ChildrenStartWhileSignalsCome) {
+TEST_F(SignalTest, SG13_ChildrenStartWhileSignalsCome) {
   ForEachSetting([](TaskKind kind) {
     Chan<int> channel(1);
     Notify(channel, {SIGWINCH});
@@ -331,7 +337,7 @@ std::string ChildSignals(absl::string_view name) {
   return "none";
 }
 
-TEST(SignalTest, ChildrenHaveTheMaskAndTheDefaultActions) {
+TEST_F(SignalTest, ChildrenHaveTheMaskAndTheDefaultActions) {
   testing::RunOnGoroutine([] {
     const std::string mask = ChildSignals("SigBlk");
     const std::string ignored = ChildSignals("SigIgn");
@@ -345,7 +351,7 @@ TEST(SignalTest, ChildrenHaveTheMaskAndTheDefaultActions) {
 }
 
 // Threads that were there before the first Notify(), and have never heard of the runtime.
-TEST(SignalTest, ThreadsOfOthersMayTakeTheSignal) {
+TEST_F(SignalTest, ThreadsOfOthersMayTakeTheSignal) {
   std::atomic<pthread_t> id{};
   std::atomic<bool> started{false};
   std::atomic<bool> done{false};
@@ -370,7 +376,7 @@ TEST(SignalTest, ThreadsOfOthersMayTakeTheSignal) {
 
 std::atomic<int> handled{0};
 
-TEST(SignalTest, HandlersOfOthersAreBackAfterStop) {
+TEST_F(SignalTest, HandlersOfOthersAreBackAfterStop) {
   testing::RunOnGoroutine([] {
     struct sigaction action = {};
     action.sa_handler = [](int) { handled.fetch_add(1); };
@@ -390,7 +396,7 @@ TEST(SignalTest, HandlersOfOthersAreBackAfterStop) {
   });
 }
 
-TEST(SignalTest, WhatCannotBeCaughtIsPassedOver) {
+TEST_F(SignalTest, WhatCannotBeCaughtIsPassedOver) {
   testing::RunOnGoroutine([] {
     const auto fault_handler = ActionOf(SIGSEGV).sa_sigaction;
     Chan<int> channel(1);
@@ -402,7 +408,7 @@ TEST(SignalTest, WhatCannotBeCaughtIsPassedOver) {
   });
 }
 
-TEST(SignalTest, RealTimeSignalsAreSignalsToo) {
+TEST_F(SignalTest, RealTimeSignalsAreSignalsToo) {
   testing::RunOnGoroutine([] {
     Chan<int> channel(1);
     Notify(channel, {SIGRTMAX});
@@ -413,7 +419,7 @@ TEST(SignalTest, RealTimeSignalsAreSignalsToo) {
 }
 
 // The child is not to swallow what should end it.
-TEST(SignalTest, TheChildOfAForkHasTheOldActions) {
+TEST_F(SignalTest, TheChildOfAForkHasTheOldActions) {
   testing::RunOnGoroutine([] {
     Chan<int> channel(1);
     Notify(channel, {SIGTERM});
@@ -430,7 +436,7 @@ TEST(SignalTest, TheChildOfAForkHasTheOldActions) {
   });
 }
 
-TEST(SignalTest, NilChannelPanics) {
+TEST_F(SignalTest, NilChannelPanics) {
   const ProcessResult r = RunProcess({kProgram, "nil"});
   EXPECT_EQ(r.exit_status, 2);
   EXPECT_TRUE(absl::StartsWith(r.err, "panic: signal: Notify using nil channel\n")) << r.err;

@@ -80,6 +80,7 @@ void AwaitLockedG(M* m) {
   if (m->p.load(std::memory_order_relaxed) != nullptr) {
     HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
   }
+  WEFT_DELAY_POINT("bound.await");
   sched.locked_idle_m_count.fetch_add(1, std::memory_order_relaxed);
   AwaitP(m);
   sched.locked_idle_m_count.fetch_sub(1, std::memory_order_relaxed);

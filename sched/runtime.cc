@@ -41,14 +41,33 @@ bool Await(absl::FunctionRef<bool()> condition, absl::Duration limit) {
   return true;
 }
 
-// Ms with a goroutine on their hands; the world is stopped.
-int InUserCode() {
-  int count = 0;
+struct Ms {
+  int in_user_code = 0;  // have a goroutine on their hands
+  int locked = 0;        // others, whose goroutine no other thread may run
+};
+
+// The world is stopped.
+Ms LookAtMs() {
+  Ms ms;
   for (const internal::M* m = sched.all_ms.load(std::memory_order_acquire); m != nullptr;
        m = m->next_all) {
-    if (m->current.load(std::memory_order_relaxed) != nullptr) ++count;
+    // Acquire: pairs with ArriveAtScheduler(). Who has left its goroutine and is seen without a
+    // locked one has none.
+    if (m->current.load(std::memory_order_acquire) != nullptr) {
+      ++ms.in_user_code;
+    } else if (m->locked_g.load(std::memory_order_relaxed) != nullptr) {
+      ++ms.locked;
+    }
   }
-  return count;
+  return ms;
+}
+
+// Nobody runs a goroutine, and those that are locked to one have come to wait for it: an M on its
+// way there from its goroutine, or to its end with it, is neither in user code nor asleep.
+bool AllHaveLeft() {
+  const Ms ms = LookAtMs();
+  return ms.in_user_code == 0 &&
+         ms.locked == sched.locked_idle_m_count.load(std::memory_order_relaxed);
 }
 
 absl::Status RefusedOnGoroutine() {
@@ -105,10 +124,10 @@ absl::Status Runtime::Stop(absl::Duration limit) {
   for (;;) {
     internal::StopTheWorld();
     const absl::Duration left = deadline - Instant::Now();
-    if (Await([] { return InUserCode() == 0; }, std::clamp(left, absl::ZeroDuration(), kTry))) {
+    if (Await(AllHaveLeft, std::clamp(left, absl::ZeroDuration(), kTry))) {
       break;
     }
-    const int stay = InUserCode();
+    const int stay = LookAtMs().in_user_code;
     internal::StartTheWorld();
     if (left <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -284,6 +285,34 @@ TEST_F(RuntimeTest, StopRefusesWhereAGoroutineIsLockedToItsThread) {
   EXPECT_TRUE(Runtime::IsRunning());
   go_on.store(true);
   waiter.load()->Unpark();
+  EXPECT_EQ(Runtime::Drain(kLong), absl::OkStatus());
+}
+
+std::atomic<bool> on_its_way{false};
+
+void HoldUpWhoIsLocked(const char* point) {
+  if (std::string_view(point) != "bound.await") return;
+  on_its_way.store(true);
+  absl::SleepFor(absl::Milliseconds(50));
+}
+
+// The same while its thread has left the goroutine, and does not wait for it yet.
+TEST_F(RuntimeTest, StopRefusesWhereALockedThreadIsOnItsWayToSleep) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "no delay points";
+#endif
+  on_its_way.store(false);
+  ASSERT_EQ(Runtime::Start({.max_procs = 2}), absl::OkStatus());
+  internal::SetDelayHook(HoldUpWhoIsLocked);
+  Go([] {
+    LockOSThread();
+    Sleep(absl::Milliseconds(500));
+    UnlockOSThread();
+  });
+  ASSERT_TRUE(Eventually([] { return on_its_way.load(); }));
+  EXPECT_EQ(Runtime::Stop(kLong).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(Runtime::IsRunning());
+  internal::SetDelayHook(nullptr);
   EXPECT_EQ(Runtime::Drain(kLong), absl::OkStatus());
 }
 

@@ -77,7 +77,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void Leave(M* m, G* g, int32_t ended_section
 void ArriveAtScheduler(M* m) {
   *m->exceptions = ExceptionState();
   m->waiter = nullptr;
-  m->current.store(nullptr, std::memory_order_relaxed);
+  // Release: pairs with LookAtMs() in runtime.cc, for locked_g.
+  m->current.store(nullptr, std::memory_order_release);
 }
 
 // The goroutine to switch to directly, or null. Inlined, for what it gives the address of would be
