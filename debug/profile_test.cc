@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/snapshot.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
 
@@ -52,6 +54,12 @@ void WithWaiting(int count, Fn fn) {
       all.Done();
     });
   }
+  // All of them, or some have other frames.
+  EXPECT_TRUE(Eventually([&] {
+    const SchedSnapshot now = GetSchedSnapshot(SnapshotDetail::kAll);
+    return std::count_if(now.goroutine_list.begin(), now.goroutine_list.end(),
+                         [](const GoroutineSnapshot& g) { return g.status == 4; }) >= count;
+  }));
   fn();
   c.Close();
   all.Wait();
