@@ -258,11 +258,15 @@ std::string CpuProfileWords(const ProfileData& data) {
 }  // namespace
 
 void Merge(ProfileData& data) {
+  ProfileFrames frames(data.hides_runtime);
   std::map<std::pair<std::vector<uintptr_t>, std::vector<std::pair<std::string, std::string>>>,
            std::vector<int64_t>>
       sums;
   for (ProfileSample& sample : data.samples) {
-    std::vector<int64_t>& sum = sums[{std::move(sample.frames), std::move(sample.labels)}];
+    // By those that are shown: inside the runtime there are several ways to wait for one thing.
+    std::vector<uintptr_t> shown;
+    for (const ProfileFrame* frame : frames.Of(sample)) shown.push_back(frame->pc);
+    std::vector<int64_t>& sum = sums[{std::move(shown), std::move(sample.labels)}];
     sum.resize(sample.values.size());
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += sample.values[i];
   }

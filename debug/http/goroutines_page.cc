@@ -1,10 +1,12 @@
 // All goroutines: those that wait for the same at the same place once, or each in a line, or one.
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -57,11 +59,14 @@ std::string Place(const SourceLocation& at) {
   return absl::StrCat(at.module.empty() ? "?" : at.module, " +0x", absl::Hex(at.offset));
 }
 
+bool IsAllRuntime(uintptr_t pc, Places& places) {
+  const std::vector<SourceLocation>& of = places.Of(pc);
+  return std::all_of(of.begin(), of.end(), IsRuntime);
+}
+
 bool IsAllRuntime(const std::vector<uintptr_t>& frames, Places& places) {
-  return std::all_of(frames.begin(), frames.end(), [&](uintptr_t pc) {
-    const std::vector<SourceLocation>& of = places.Of(pc);
-    return std::all_of(of.begin(), of.end(), IsRuntime);
-  });
+  return std::all_of(frames.begin(), frames.end(),
+                     [&](uintptr_t pc) { return IsAllRuntime(pc, places); });
 }
 
 // The innermost function that is the program's own, or else what there is.
@@ -160,7 +165,11 @@ void AddGroups(const std::vector<const GoroutineTrace*>& shown, Places& places, 
   using Key = std::tuple<std::string, uintptr_t, std::vector<uintptr_t>>;
   std::map<Key, std::vector<const GoroutineTrace*>> by_place;
   for (const GoroutineTrace* trace : shown) {
-    by_place[{Reason(*trace), trace->created_at, trace->frames}].push_back(trace);
+    // Inside the runtime there are several ways to wait for one thing.
+    std::vector<uintptr_t> frames;
+    std::copy_if(trace->frames.begin(), trace->frames.end(), std::back_inserter(frames),
+                 [&](uintptr_t pc) { return !IsAllRuntime(pc, places); });
+    by_place[{Reason(*trace), trace->created_at, std::move(frames)}].push_back(trace);
   }
   std::vector<const std::vector<const GoroutineTrace*>*> groups;
   for (const auto& [key, group] : by_place) groups.push_back(&group);
