@@ -206,6 +206,27 @@ class FetchTest(unittest.TestCase):
     self.assertEqual(done.returncode, 1)
     self.assertIn("2 attempts again", done.stdout)
 
+  def test_an_answer_that_ends_in_its_head_is_none(self):
+    heads = ["HTTP/1.1 200 OK\r\nDate: ", "HTTP/1.1 200 OK\r\n",
+             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole"]
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+      for head in heads:
+        client, _ = listener.accept()
+        with client:
+          client.recv(65536)
+          client.sendall(head.encode())
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    done = fetch(f"--output_dir={self.out}", "--retries=5", "--backoff=1ms",
+                 f"http://127.0.0.1:{listener.getsockname()[1]}/file")
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(self.read("file"), b"whole")
+    server.join()
+    listener.close()
+
   def test_draws_bars(self):
     done = fetch(f"--output_dir={self.out}", "--progress=bars", self.server.url("/big.bin"))
     self.assertEqual(done.returncode, 0)

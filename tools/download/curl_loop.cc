@@ -89,6 +89,9 @@ size_t Transfer::OnHeader(char* data, size_t size, size_t count, void* self) {
     transfer->etag_.clear();
     transfer->content_range_.clear();
     transfer->content_length_ = -1;
+    transfer->head_ended_ = false;
+  } else if (line == "\r\n" || line == "\n") {
+    transfer->head_ended_ = true;
   } else if (Field(line, "Content-Length", &length)) {
     if (!absl::SimpleAtoi(length, &transfer->content_length_)) transfer->content_length_ = -1;
   } else if (!Field(line, "ETag", &transfer->etag_)) {
@@ -248,6 +251,9 @@ void CurlLoop::End(CURL* easy, CURLcode code) {
         transfer.error_[0] != '\0' ? transfer.error_ : curl_easy_strerror(code);
     transfer.result_ = absl::Status(
         IsPassing(code) ? absl::StatusCode::kUnavailable : absl::StatusCode::kUnknown, text);
+  } else if (!transfer.head_ended_) {
+    // What curl takes for a whole answer without a body.
+    transfer.result_ = absl::UnavailableError("the connection ended within the answer's head");
   }
   transfer.body_.Close();
   transfers_.erase(found);

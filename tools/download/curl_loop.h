@@ -79,6 +79,7 @@ class Transfer {
   std::string etag_;
   std::string content_range_;
   int64_t content_length_ = -1;
+  bool head_ended_ = false;
   absl::Status result_;
 };
 
