@@ -312,20 +312,30 @@ TEST(LeaseSliceTest, WhoOnlyCallsFunctionsGivesWayInPlace) {
     SetMaxProcs(procs);
     const LeaseCounts before = GetSchedSnapshot().leases;
     std::atomic<bool> stop{false};
-    const int count = procs + 2;
-    std::atomic<int> left{count};
-    for (int i = 0; i < count; ++i) {
+    int started = 0;
+    std::atomic<int> begun{0};
+    std::atomic<int> left{0};
+    const auto start = [&] {
+      ++started;
+      left.fetch_add(1);
       Go([&] {
+        begun.fetch_add(1);
         while (!IsSet(stop, 5)) {
         }
         left.fetch_sub(1);
       });
-    }
+    };
+    LeaseCounts now;
     EXPECT_TRUE(Eventually([&] {
-      const LeaseCounts now = GetSchedSnapshot().leases;
+      // Somebody always waits, also where a thread that has to wait for a processor for long was
+      // taken for one that sleeps, and has lost its P that way.
+      if (started < procs + 2 || (begun.load() == started && started < 100)) start();
+      now = GetSchedSnapshot().leases;
       return stack::kHasGuardWord ? now.yielded_in_place > before.yielded_in_place + 2
                                   : now.taken_slice > before.taken_slice;
-    }));
+    })) << started
+        << " started; taken: " << now.taken_slice << ", of sleepers " << now.taken_asleep
+        << ", asked " << now.asked << ", refused " << now.refused;
     stop.store(true);
     EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
   }
