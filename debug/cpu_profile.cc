@@ -49,10 +49,14 @@ constexpr size_t kMostSamples = 1 << 16;
 Sample* samples = nullptr;
 size_t sample_count = 0;
 stack::Trace trace;
+// That there is one at a time is by a lock inside gperftools. Said here again, with acquire and
+// release, for sanitizers, which do not see that.
+std::atomic<bool> handled{false};
 
 WEFT_SIGNAL_HANDLER void TakeSample(int, siginfo_t*, void* context, void*);
 
 void TakeSample(int, siginfo_t*, void* context, void*) {
+  handled.load(std::memory_order_acquire);
   if (sample_count == kMostSamples) return;
   Sample& sample = samples[sample_count];
   weft::internal::SampleInterrupted(*static_cast<const ucontext_t*>(context), trace,
@@ -61,6 +65,7 @@ void TakeSample(int, siginfo_t*, void* context, void*) {
       static_cast<uint32_t>(trace.count < Sample::kMostFrames ? trace.count : Sample::kMostFrames);
   for (uint32_t i = 0; i < sample.depth; ++i) sample.frames[i] = trace.pcs[i];
   ++sample_count;
+  handled.store(true, std::memory_order_release);
 }
 
 absl::Mutex mutex;
@@ -90,8 +95,10 @@ absl::Status StartCpuProfile() {
     if (memory == MAP_FAILED) return absl::ResourceExhaustedError("no memory for samples");
     samples = static_cast<Sample*>(memory);
   }
+  handled.load(std::memory_order_acquire);
   sample_count = 0;
   started = absl::Now();
+  handled.store(false, std::memory_order_release);
   token = ProfileHandlerRegisterCallback(TakeSample, nullptr);
   HandleOnSignalStack();
   return absl::OkStatus();
@@ -109,6 +116,7 @@ absl::Status StopCpuProfile(ProfileSink sink, ProfileFormat format) {
     ProfileHandlerGetState(&state);
     ProfileHandlerUnregisterCallback(token);
     token = nullptr;
+    handled.load(std::memory_order_acquire);
     data.time = started;
     data.duration = absl::Now() - started;
     data.period = absl::ToInt64Nanoseconds(absl::Seconds(1)) / std::max(state.frequency, 1);

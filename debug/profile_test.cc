@@ -216,7 +216,7 @@ TEST(ProfileDataTest, KeepsWhatItIsGiven) {
 // What pprof calls the stack of a call that is inlined, innermost first.
 __attribute__((always_inline)) inline uintptr_t HereInlined() {
   uintptr_t pc;
-  asm volatile("lea (%%rip), %0" : "=r"(pc));
+  asm volatile("lea (%%rip), %0\n\tnop" : "=r"(pc));  // the nop, which is of this line
   return pc;
 }
 

@@ -10,6 +10,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "debug/cpu_profile.h"
 #include "debug/labels.h"
@@ -89,7 +91,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
     return 2;
   }
-  const std::string directory = argv[1];
+  const absl::string_view directory = argv[1];
   return weft::Main([&] {
     weft::SetMutexProfileFraction(1);
     weft::SetBlockProfileRate(absl::Microseconds(10));
@@ -113,14 +115,14 @@ int main(int argc, char** argv) {
       }
     });
     weft::Sleep(absl::Milliseconds(500));
-    status.Update(Save(directory + "/goroutine.txt", [](ProfileSink sink) {
+    status.Update(Save(absl::StrCat(directory, "/goroutine.txt"), [](ProfileSink sink) {
       return WriteProfile("goroutine", sink, weft::debug::ProfileFormat::kText);
     }));
     all.Wait();
-    status.Update(Save(directory + "/cpu.pb.gz",
+    status.Update(Save(absl::StrCat(directory, "/cpu.pb.gz"),
                        [](ProfileSink sink) { return weft::debug::StopCpuProfile(sink); }));
     for (const char* const name : {"mutex", "block"}) {
-      status.Update(Save(directory + "/" + name + ".pb.gz",
+      status.Update(Save(absl::StrCat(directory, "/", name, ".pb.gz"),
                          [&](ProfileSink sink) { return WriteProfile(name, sink); }));
     }
     std::printf("%llu requests\n", static_cast<unsigned long long>(served.load()));
