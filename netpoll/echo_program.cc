@@ -29,7 +29,7 @@ int Fail(absl::string_view what) {
 
 bool Talk(const weft::Conn& conn, Side side, int trips) {
   // More room than a message needs, so that a read tells that there is no more.
-  char buffer[128];
+  char buffer[128] = {};
   const absl::string_view message(buffer, 64);
   for (int i = 0; i < 2 * trips; ++i) {
     if (i == trips) weft::internal::RawSyscall(SYS_getppid);

@@ -52,6 +52,18 @@ Idleness Look() {
   return idleness;
 }
 
+// The M that comes back from the poller has taken those whom it wakes off the count of waiters, and
+// cannot be seen to be at work before it says so (last_poll): for a moment they are nobody's. They
+// still wait for their event then, or what has become of them is seen by the look that follows.
+bool SomebodyWaitsForAnEvent() {
+  bool found = false;
+  ForEachG([&](const G* g) {
+    found |= g->status.load(std::memory_order_relaxed) == GStatus::kWaiting &&
+             g->wait_reason.load(std::memory_order_relaxed) == WaitReason::kIoWait;
+  });
+  return found;
+}
+
 // Threads of the process that are neither Ms nor the monitor.
 int ForeignThreads() {
   DIR* tasks = opendir("/proc/self/task");
@@ -71,7 +83,7 @@ int ForeignThreads() {
 Liveness CheckDeadlock() {
   const Idleness before = Look();
   if (before.liveness != Liveness::kForeign) return before.liveness;
-  if (ForeignThreads() > 0) return Liveness::kForeign;
+  if (ForeignThreads() > 0 || SomebodyWaitsForAnEvent()) return Liveness::kForeign;
   const Idleness after = Look();
   if (after.liveness != Liveness::kForeign) return after.liveness;
   if (after.activity != before.activity) return Liveness::kSettling;

@@ -272,6 +272,7 @@ G* WaitInPoller(M* m) {
   WakeBatch ready;
   EmitOfM(m, Event::kPollSleep);
   sched.poller.load(std::memory_order_acquire)->Poll(until, ready);
+  WEFT_DELAY_POINT("proc.poll_returned");
   EmitOfM(m, Event::kPollWake, static_cast<uint64_t>(ready.size));
   sched.poll_until.store(0, std::memory_order_seq_cst);
   // Before looking for a P: an M that has just put its P on the idle list either finds this and

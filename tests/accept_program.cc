@@ -1,11 +1,18 @@
 // For reports_test: what a wait for the network has to do with deadlocks. `accept_program NAME`.
+#include <sys/timerfd.h>
+
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "netpoll/net.h"
+#include "netpoll/pollfd.h"
 #include "sched/goroutine.h"
+#include "sched/internal/delay.h"
+#include "sched/sysmon.h"
 #include "sched/waiter.h"
 
 namespace {
@@ -47,6 +54,22 @@ int WaitsAfterwards() {
   for (;;) weft::Waiter::Current()->Park(weft::WaitReason::kSelect);
 }
 
+void HoldUpWhoComesFromThePoller(const char* point) {
+  if (std::string_view(point) != "proc.poll_returned") return;
+  weft::internal::WakeMonitor();
+  absl::SleepFor(absl::Milliseconds(100));
+}
+
+// What it waits for comes, and the thread that has seen it is held up while the monitor looks.
+int WaitsWhileTheMonitorLooks() {
+  const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  itimerspec soon = {};
+  soon.it_value.tv_nsec = 50'000'000;
+  if (timerfd_settime(fd, 0, &soon, nullptr) != 0) return 3;
+  weft::internal::SetDelayHook(HoldUpWhoComesFromThePoller);
+  return weft::PollFd(fd, weft::kReadable).ok() ? 0 : 4;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -55,6 +78,7 @@ int main(int argc, char** argv) {
   return weft::Main([&] {
     if (name == "accept") return WaitsInAccept();
     if (name == "read") return WaitsInRead();
+    if (name == "held") return WaitsWhileTheMonitorLooks();
     return WaitsAfterwards();
   });
 }

@@ -135,6 +135,15 @@ TEST(DeadlockTest, AWaitForTheNetworkIsNone) {
   }
 }
 
+TEST(DeadlockTest, AnEventThatHasJustComeIsNone) {
+  for (const int procs : AllInTurn({1, 2})) {
+    const ProcessResult r = RunProcess({"tests/accept_program", "held"},
+                                       {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
+    EXPECT_EQ(r.exit_status, 0);
+    EXPECT_EQ(r.err, "");
+  }
+}
+
 TEST(DeadlockTest, IsReportedOnceNobodyWaitsForTheNetworkAnyMore) {
   for (const int procs : AllInTurn({1, 2, 4})) {
     const ProcessResult r = RunProcess({"tests/accept_program", "afterwards"},
