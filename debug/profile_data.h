@@ -43,8 +43,8 @@ struct ProfileData {
   std::vector<ProfileSample> samples = {};
 };
 
-// Samples with the same frames and labels become one, and have no frames any more that are not to be
-// shown. The largest first, by the first value.
+// Samples with the same frames and labels become one, and have no frames any more that are not to
+// be shown. The largest first, by the first value.
 void Merge(ProfileData& data);
 
 // pprof's file, gzipped. Reads the program's debug information for it: milliseconds.
