@@ -5,6 +5,8 @@
 // nobody waits for an event from outside, and the process has no thread of the program's own, as
 // that could call into the runtime. Threads are counted in /proc/self/task, and the state is looked
 // at again afterwards: a thread that woke somebody and then ended leaves a trace in the counters.
+// Between the two looks nobody may be waiting for an event by its own state either: the poller's
+// count is ahead of that.
 #include <dirent.h>
 
 #include <cstdio>
