@@ -130,30 +130,30 @@ __attribute__((noinline)) void ReceiveShortly(const Chan<int>& c, absl::Duration
 // Waits that are much shorter than the rate: few are looked at, and stand for all.
 TEST(BlockProfileTest, ShortWaitsCountByChance) {
   RunOnGoroutine([] {
-    constexpr absl::Duration kRate = absl::Milliseconds(2);
-    SetBlockProfileRate(kRate);
+    // Waits of a tenth of a millisecond, and a rate at which 200 of them all are looked at.
+    const int waits = Rounds(4'000, 1'000);
+    SetBlockProfileRate(waits * absl::Microseconds(100) / 200);
     const Difference here("block", "ReceiveShortly");
     const Chan<int> c(0);
     absl::Duration total;
     WaitGroup done;
     done.Add(1);
-    constexpr int kWaits = 4000;
     Go([&] {
-      for (int i = 0; i < kWaits; ++i) ReceiveShortly(c, total);
+      for (int i = 0; i < waits; ++i) ReceiveShortly(c, total);
       done.Done();
     });
-    for (int i = 0; i < kWaits; ++i) {
+    for (int i = 0; i < waits; ++i) {
       const Instant until = Instant::Now() + absl::Microseconds(100);
       while (Waiting("chan receive") == 0 || Instant::Now() < until) Yield();
       c.Send(i);
     }
     done.Wait();
     SetBlockProfileRate(absl::ZeroDuration());
-    // A fifth of a second at least, so a hundred are looked at: within half of it in all but one
-    // case of a million.
+    // All together at least as long as 200 rates, so 200 are looked at: within half of it in all
+    // but one case of a million.
     EXPECT_GT(here.delay(), total / 2);
     EXPECT_LT(here.delay(), total * 3 / 2);
-    EXPECT_GT(here.count(), kWaits / 4);
+    EXPECT_GT(here.count(), waits / 4);
   });
 }
 

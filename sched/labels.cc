@@ -23,8 +23,9 @@ struct LabelSet {
 
 constexpr uint32_t kMostSets = 1 << 20;
 
-// The first is that of no labels, and null.
-std::atomic<LabelSet*> sets[kMostSets];
+// The first is that of no labels, and null. Read and written by SetAt(): atomics would have to be
+// constructed, eight megabytes of them as each program starts.
+constinit LabelSet* sets[kMostSets] = {};
 Lock sets_lock;
 uint32_t used ABSL_GUARDED_BY(sets_lock) = 1;
 std::vector<uint32_t>& FreeSets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sets_lock) {
@@ -32,7 +33,10 @@ std::vector<uint32_t>& FreeSets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(sets_lock) {
   return *free;
 }
 
-LabelSet& SetOf(uint32_t number) { return *sets[number].load(std::memory_order_relaxed); }
+std::atomic_ref<LabelSet*> SetAt(uint32_t number) {
+  return std::atomic_ref<LabelSet*>(sets[number]);
+}
+LabelSet& SetOf(uint32_t number) { return *SetAt(number).load(std::memory_order_relaxed); }
 
 uint32_t NewSet(LabelList labels) {
   if (labels.empty()) return 0;
@@ -50,7 +54,7 @@ uint32_t NewSet(LabelList labels) {
     delete set;
     return 0;
   }
-  sets[number].store(set, std::memory_order_relaxed);
+  SetAt(number).store(set, std::memory_order_relaxed);
   return number;
 }
 
@@ -66,7 +70,7 @@ void Leave(uint32_t number) {
   {
     const RuntimeSection section;
     const LockGuard guard(sets_lock);
-    sets[number].store(nullptr, std::memory_order_relaxed);
+    SetAt(number).store(nullptr, std::memory_order_relaxed);
     FreeSets().push_back(number);
   }
   delete set;

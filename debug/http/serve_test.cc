@@ -48,6 +48,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using weft::testing::Eventually;
 using weft::testing::ForEachMaxProcs;
+using weft::testing::IsTurn;
 using weft::testing::Rounds;
 using weft::testing::RunOnGoroutine;
 
@@ -206,6 +207,7 @@ class Load {
 
 // As many queues as Ps are DB-02's, of the one sample as of the lines.
 TEST_F(PagesTest, EveryPageUnderLoad) {
+  if (!IsTurn("pages", 10)) GTEST_SKIP() << "another one's turn";
   ForEachMaxProcs([this] {
     const Load load;
     for (const std::string& page : HtmlPages()) {
