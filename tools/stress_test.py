@@ -100,6 +100,14 @@ class StressTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertEqual([r[1] for r in self.runs() if r[0] == "serve_test"], ["11", "22"])
 
+    def test_tests_have_the_default_signals_under_nohup_too(self):
+        self.env["DO_two"] = "kill -HUP $$; kill -INT $$"
+        command = ["/bin/sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, STRESS,
+                   "--repetitions=1"]
+        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=120,
+                              check=False)
+        self.assertIn("FAILED //a:two, repetition 1: signal 1", done.stdout)
+
     def test_what_fails_is_named_with_its_output_and_how_to_repeat_it(self):
         self.env["DO_two"] = "[ $WEFT_DELAY_SEED != 2 ] || { echo details; exit 5; }"
         done = self.stress("--repetitions=3", f"--logs={self.path('logs')}")
