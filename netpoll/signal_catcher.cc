@@ -22,6 +22,10 @@ namespace {
 // By the compiler's functions, see signal_handler.h.
 SignalSet wanted = 0;
 SignalSet pending = 0;
+// What Afterwards::kIgnore was said of, until it is caught again. A handler that has been entered
+// but has not counted itself yet may begin when all is over: its signal came before, and is ignored
+// too.
+SignalSet passed_over = 0;
 // Handlers of each signal that are between counting themselves and their end.
 int in_handler[kSignals + 1];
 
@@ -48,7 +52,7 @@ void Handle(int signal) {
     if (__atomic_fetch_or(&pending, bit, __ATOMIC_SEQ_CST) == 0) {
       syscall(SYS_write, wake_fd, &one, sizeof(one));
     }
-  } else {
+  } else if ((__atomic_load_n(&passed_over, __ATOMIC_SEQ_CST) & bit) == 0) {
     syscall(SYS_tgkill, syscall(SYS_getpid), syscall(SYS_gettid), signal);
   }
   __atomic_fetch_sub(&in_handler[signal], 1, __ATOMIC_SEQ_CST);
@@ -101,6 +105,7 @@ int StartCatchingSignals() {
 void CatchSignals(SignalSet signals) {
   signals &= ~__atomic_load_n(&wanted, __ATOMIC_RELAXED);
   __atomic_fetch_or(&wanted, signals, __ATOMIC_SEQ_CST);
+  __atomic_fetch_and(&passed_over, ~signals, __ATOMIC_SEQ_CST);
   struct sigaction action = {};
   action.sa_handler = Handle;
   action.sa_flags = SA_RESTART | SA_ONSTACK;
@@ -121,6 +126,10 @@ void ReleaseSignals(SignalSet signals, Afterwards afterwards) {
       changed.fetch_and(~SignalBit(signal), std::memory_order_relaxed);
     }
   });
+  // Before `wanted`, as a handler looks at it afterwards.
+  if (afterwards == Afterwards::kIgnore) {
+    __atomic_fetch_or(&passed_over, signals, __ATOMIC_SEQ_CST);
+  }
   __atomic_fetch_and(&wanted, ~signals, __ATOMIC_SEQ_CST);
   ForEach(signals, [](int signal) {
     while (__atomic_load_n(&in_handler[signal], __ATOMIC_SEQ_CST) != 0) sched_yield();

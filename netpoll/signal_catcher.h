@@ -8,7 +8,9 @@
 //   ours     clear    cannot be seen when ReleaseSignals() has returned; as below
 //   others'  clear    it began late: the signal was sent when the action was still ours. It sends
 //                     it again to its own thread, where it is blocked until the handler returns,
-//                     and then does what it does now.
+//                     and then does what it does now. But what was ignored when it was released is
+//                     in `passed_over` until it is caught again, and does nothing, whatever its
+//                     action has become since.
 //
 // Why no signal is lost when a signal is released: ReleaseSignals() gives the action back, clears
 // `wanted`, and waits until no handler for that signal is in the middle. A handler counts itself

@@ -147,6 +147,37 @@ TEST_F(SignalTest, SG02_NothingIsDeliveredAfterStop) {
   });
 }
 
+// A handler that the system has entered may be held up before its first instruction: these come
+// when the signal is nobody's any more.
+TEST_F(SignalTest, ASignalThatCameBeforeItWasIgnoredIsIgnored) {
+  Chan<int> channel(1);
+  Notify(channel, {SIGUSR1});
+  const auto handler = ActionOf(SIGUSR1).sa_handler;
+  Ignore({SIGUSR1});
+  Reset({SIGUSR1});
+  EXPECT_EQ(ActionOf(SIGUSR1).sa_handler, SIG_DFL);
+  handler(SIGUSR1);
+  EXPECT_EQ(channel.len(), 0);
+}
+
+TEST_F(SignalTest, ASignalThatCameBeforeAStopHasTheDefaultAction) {
+  struct sigaction note = {};
+  static std::atomic<int> notes;
+  notes.store(0);
+  note.sa_handler = [](int) { notes.fetch_add(1); };
+  struct sigaction before;
+  ASSERT_EQ(sigaction(SIGUSR1, &note, &before), 0);
+  Chan<int> channel(1);
+  Ignore({SIGUSR1});
+  Notify(channel, {SIGUSR1});
+  const auto handler = ActionOf(SIGUSR1).sa_handler;
+  Stop(channel);
+  handler(SIGUSR1);
+  EXPECT_EQ(notes.load(), 1);
+  EXPECT_EQ(channel.len(), 0);
+  ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+}
+
 TEST_F(SignalTest, SG04_IgnoredSaysWhatHolds) {
   ForEachSetting([](TaskKind) {
     EXPECT_FALSE(Ignored(SIGWINCH));
