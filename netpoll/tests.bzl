@@ -175,13 +175,16 @@ def netpoll_tests():
     weft_cc_library(
         name = "tls_testing",
         testonly = True,
+        srcs = ["tls_testing.cc"],
         hdrs = ["tls_testing.h"],
         deps = [
             ":test_util",
             ":tls",
+            "@com_google_absl//absl/base:config",
             "@com_google_absl//absl/strings",
             "@com_google_googletest//:gtest",
         ],
+        alwayslink = True,  # who needs it is the sanitizer's runtime
     )
 
     weft_cc_test(

@@ -46,7 +46,8 @@ std::vector<std::string> Environment(const std::vector<std::string>& extra) {
     }
   }
   env.push_back(tsan_options);
-  env.insert(env.end(), extra.begin(), extra.end());
+  // Of two with the same name a program sees the first.
+  env.insert(env.begin(), extra.begin(), extra.end());
   return env;
 }
 
