@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <map>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -274,6 +276,21 @@ void Merge(ProfileData& data) {
   for (auto& [key, values] : sums) data.samples.push_back({key.first, values, key.second});
   std::sort(data.samples.begin(), data.samples.end(),
             [](const ProfileSample& a, const ProfileSample& b) { return a.values > b.values; });
+}
+
+ProfileData Difference(const ProfileData& before, ProfileData after) {
+  for (ProfileSample sample : before.samples) {
+    for (int64_t& value : sample.values) value = -value;
+    after.samples.push_back(std::move(sample));
+  }
+  Merge(after);
+  std::erase_if(after.samples, [](const ProfileSample& sample) {
+    return std::all_of(sample.values.begin(), sample.values.end(),
+                       [](int64_t value) { return value == 0; });
+  });
+  after.duration = after.time - before.time;
+  after.time = before.time;
+  return after;
 }
 
 std::string EncodeProfile(const ProfileData& data) { return Gzip(ProfileEncoder(data).Encode()); }

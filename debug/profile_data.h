@@ -47,6 +47,11 @@ struct ProfileData {
 // be shown. The largest first, by the first value.
 void Merge(ProfileData& data);
 
+// What has come between two profiles of the same kind, both merged: for each place its values in
+// `after` less those in `before`, without the places where nothing has. A value is negative where
+// less is left: goroutines.
+ProfileData Difference(const ProfileData& before, ProfileData after);
+
 // pprof's file, gzipped. Reads the program's debug information for it: milliseconds.
 std::string EncodeProfile(const ProfileData& data);
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,7 @@ using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Pair;
 using ::testing::StartsWith;
 using weft::testing::DecodedProfile;
 using weft::testing::DecodeProfile;
@@ -185,6 +188,23 @@ TEST(ProfileDataTest, MergesSamplesWithTheSameFramesAndLabels) {
   EXPECT_THAT(data.samples[0].values, ElementsAre(5, 1));
   EXPECT_THAT(data.samples[1].values, ElementsAre(3, 30));
   EXPECT_THAT(data.samples[2].values, ElementsAre(1, 1));
+}
+
+TEST(ProfileDataTest, ADifferenceIsWhatHasComeSince) {
+  ProfileData before{.name = "x", .sample_types = {{"a", "count"}, {"b", "nanoseconds"}}};
+  ProfileData after = before;
+  before.time = absl::FromUnixSeconds(1'000);
+  after.time = absl::FromUnixSeconds(1'003);
+  before.samples = {{{0x10, 0x20}, {2, 200}, {{"k", "v"}}}, {{0x30}, {5, 50}}, {{0x40}, {9, 90}}};
+  after.samples = {{{0x10, 0x20}, {3, 900}, {{"k", "v"}}}, {{0x30}, {5, 50}}, {{0x50}, {1, 10}}};
+  const ProfileData difference = Difference(before, after);
+  EXPECT_EQ(difference.time, before.time);
+  EXPECT_EQ(difference.duration, absl::Seconds(3));
+  std::map<std::vector<uintptr_t>, std::vector<int64_t>> values;
+  for (const ProfileSample& sample : difference.samples) values[sample.frames] = sample.values;
+  EXPECT_THAT(values, ElementsAre(Pair(ElementsAre(0x10, 0x20), ElementsAre(1, 700)),
+                                  Pair(ElementsAre(0x40), ElementsAre(-9, -90)),
+                                  Pair(ElementsAre(0x50), ElementsAre(1, 10))));
 }
 
 TEST(ProfileDataTest, KeepsWhatItIsGiven) {

@@ -6,9 +6,11 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -16,6 +18,7 @@
 #include "debug/cpu_profile.h"
 #include "debug/http/page.h"
 #include "debug/profile.h"
+#include "debug/profile_data.h"
 #include "debug/symbolizer.h"
 #include "debug/trace.h"
 #include "sched/goroutine.h"
@@ -50,7 +53,9 @@ HttpReply Index() {
       "time goes within ten seconds (?seconds=N)</tr>\n"
       "<tr><td><td><a href=\"/debug/pprof/trace?seconds=1\">trace</a><td><td>what every goroutine "
       "does within a second (?seconds=N), for ui.perfetto.dev and traceview</tr>\n"
-      "</tbody></table></div>\n<p>For <code>go tool pprof "
+      "</tbody></table></div>\n<p><code>?seconds=N</code> asks each for what comes within N "
+      "seconds."
+      "</p>\n<p>For <code>go tool pprof "
       "http://ADDRESS/debug/pprof/goroutine</code>, and whatever else reads its files. "
       "<a href=\"/debug/pprof/cmdline\">cmdline</a> is how the program was started.</p>\n");
   return Page("pprof", html);
@@ -131,26 +136,50 @@ HttpReply Symbols(const Target& target, absl::string_view body) {
   return PlainText(text);
 }
 
-// ?debug=1 and 2 are for people, else it is pprof's file.
+// Of what comes within so many seconds from now on; of all there has been where none are given.
+absl::StatusOr<ProfileData> ProfileOf(absl::string_view name,
+                                      std::optional<absl::Duration> seconds) {
+  absl::StatusOr<ProfileData> data = GetProfile(name);
+  if (!data.ok() || !seconds.has_value()) return data;
+  Sleep(*seconds);
+  absl::StatusOr<ProfileData> later = GetProfile(name);
+  if (!later.ok()) return later;
+  return Difference(*data, *std::move(later));
+}
+
+// A profile as a file for pprof.
+HttpReply ProfileFile(absl::string_view name, std::optional<absl::Duration> seconds) {
+  const absl::StatusOr<ProfileData> data = ProfileOf(name, seconds);
+  if (absl::IsNotFound(data.status())) return NotFound(absl::StrCat("profile ", name));
+  if (!data.ok()) return Refusal(500, data.status().message());
+  HttpReply reply;
+  reply.body = EncodeProfile(*data);
+  reply.content_type = "application/octet-stream";
+  // As a name of a file: profiles' are made of letters and the like.
+  reply.fields.emplace_back("Content-Disposition",
+                            absl::StrCat("attachment; filename=\"", name, ".pb.gz\""));
+  return reply;
+}
+
+// ?debug=1 and 2 are for people, else it is pprof's file; ?seconds=N is for that alone.
 HttpReply Profile(absl::string_view name, const Target& target) {
   int level = 0;
   if (target.query.count("debug") != 0 && !absl::SimpleAtoi(target.Get("debug"), &level)) {
     return Refusal(400, "debug: 0, 1 or 2");
   }
-  const ProfileFormat format = level <= 0   ? ProfileFormat::kPprof
-                               : level == 1 ? ProfileFormat::kText
-                                            : ProfileFormat::kFullText;
+  std::optional<absl::Duration> seconds;
+  if (target.query.count("seconds") != 0) {
+    if (level > 0) return Refusal(400, "seconds and debug do not go together");
+    seconds = Seconds(target, absl::ZeroDuration());
+    if (!seconds.has_value()) return Refusal(400, "seconds: from 0 to 300");
+  }
+  if (level <= 0) return ProfileFile(name, seconds);
   HttpReply reply;
   const absl::Status status = WriteProfile(
-      name, [&](absl::string_view bytes) { absl::StrAppend(&reply.body, bytes); }, format);
+      name, [&](absl::string_view bytes) { absl::StrAppend(&reply.body, bytes); },
+      level == 1 ? ProfileFormat::kText : ProfileFormat::kFullText);
   if (absl::IsNotFound(status)) return NotFound(absl::StrCat("profile ", name));
   if (!status.ok()) return Refusal(500, status.message());
-  if (format == ProfileFormat::kPprof) {
-    reply.content_type = "application/octet-stream";
-    // As a name of a file: profiles' are made of letters and the like.
-    reply.fields.emplace_back("Content-Disposition",
-                              absl::StrCat("attachment; filename=\"", name, ".pb.gz\""));
-  }
   return reply;
 }
 

@@ -405,6 +405,11 @@ TEST_F(PagesTest, ProfilesAreDownloaded) {
   EXPECT_EQ(Get(server(), "/debug/pprof/goroutine?debug=x").status, 400);
   EXPECT_THAT(Get(server(), "/debug/pprof/goroutine?debug=1").body,
               StartsWith("goroutine profile: total "));
+  // What comes within a time, of which a reader finds the length in the file.
+  const Answer block = Get(server(), "/debug/pprof/block?seconds=0.05");
+  EXPECT_THAT(block.body, StartsWith("\x1f\x8b"));
+  EXPECT_EQ(Get(server(), "/debug/pprof/block?seconds=1&debug=1").status, 400);
+  EXPECT_EQ(Get(server(), "/debug/pprof/block?seconds=x").status, 400);
   // Each that there is has a line, and is there.
   const std::string index = Get(server(), "/debug/pprof/").body;
   for (const ProfileInfo& info : Profiles()) {
