@@ -77,15 +77,40 @@ EMBEDDER_FLAGS = {
 STEP_SECONDS = 45 * 60
 
 
+# What a test's log says of its failure: these lines, and as many after each.
+TELLING = re.compile(r": Failure$|Sanitizer: |^fatal error: |^panic: |^FAIL: |^-- Test timed out")
+LINES_AFTER = 6
+# All that is shown of one.
+EXCERPT_LINES = 16
+LINE_LENGTH = 200
+
+
 class Results:
     """What passed and what failed, by name, over all steps."""
 
     def __init__(self):
         self.passed = []
         self.failed = []
+        self.excerpts = {}  # name of what failed -> lines of its log
 
-    def add(self, name, passed):
+    def add(self, name, passed, log=None):
         (self.passed if passed else self.failed).append(name)
+        # Now, as the next step's logs have the same names.
+        if not passed and log:
+            self.excerpts[name] = excerpt(log)
+
+
+def excerpt(path):
+    """The lines of a failed test's log that say most."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return []
+    chosen = {number + i for number, line in enumerate(lines) if TELLING.search(line)
+              for i in range(LINES_AFTER + 1) if number + i < len(lines)}
+    told = [lines[number] for number in sorted(chosen)] or lines[-EXCERPT_LINES:]
+    return [line[:LINE_LENGTH] for line in told[:EXCERPT_LINES]]
 
 
 def run(command, cwd=ROOT):
@@ -115,8 +140,9 @@ def read_events(path):
 
 
 def read_outcome(path):
-    """Of a build event file: {test: passed}, and the set of targets that did not build."""
-    tests, broken = {}, set()
+    """Of a build event file: {test: passed}, the set of targets that did not build, and
+    {test: log of an attempt that failed}."""
+    tests, broken, logs = {}, set(), {}
     for event in read_events(path):
         identity = event.get("id", {})
         if "targetConfigured" in identity:
@@ -126,11 +152,18 @@ def read_outcome(path):
         elif "targetCompleted" in identity:
             if not event.get("completed", {}).get("success", False):
                 broken.add(identity["targetCompleted"]["label"])
+        elif "testResult" in identity:
+            result = event.get("testResult", {})
+            for output in result.get("testActionOutput", []):
+                uri = output.get("uri", "")
+                if (result.get("status") != "PASSED" and output.get("name") == "test.log"
+                        and uri.startswith("file://")):
+                    logs[identity["testResult"]["label"]] = uri[len("file://"):]
         elif "testSummary" in identity:
             # A test that passes at the second attempt is FLAKY, which is not PASSED.
             status = event.get("testSummary", {}).get("overallStatus")
             tests[identity["testSummary"]["label"]] = status == "PASSED"
-    return tests, broken
+    return tests, broken, logs
 
 
 def bazel(results, name, verb, flags, patterns, cwd=ROOT, startup=()):
@@ -141,10 +174,10 @@ def bazel(results, name, verb, flags, patterns, cwd=ROOT, startup=()):
         status = run([*BAZEL, *startup, verb, "--keep_going", "--noshow_progress", "--color=no",
                       "--test_summary=terse", f"--disk_cache={CACHE}/bazel",
                       f"--build_event_json_file={events}", *flags, "--", *patterns], cwd)
-        tests, broken = read_outcome(events)
+        tests, broken, logs = read_outcome(events)
     if verb == "test":
         for label, passed in sorted(tests.items()):
-            results.add(f"{name}: {label}", passed)
+            results.add(f"{name}: {label}", passed, logs.get(label))
         broken -= tests.keys()
     for label in sorted(broken):
         results.add(f"{name}: {label} does not build", False)
@@ -215,6 +248,10 @@ def trim_cache(days):
 
 def report(results, started):
     """Prints what failed and the totals; the exit status."""
+    for name, lines in results.excerpts.items():
+        print(f"\n=== {name}")
+        for line in lines:
+            print(f"    {line}")
     print(f"\n=== {time.monotonic() - started:.0f} s")
     for name in results.failed:
         print(f"FAILED  {name}")
