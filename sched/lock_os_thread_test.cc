@@ -394,6 +394,13 @@ TEST(ProcsProgramTest, SC27_TheNumberOfPsFollowsTheSystem) {
   EXPECT_EQ(result.out, "OK\n");
 }
 
+// Which is no leak to LeakSanitizer.
+TEST(ProcsProgramTest, TheProcessEndsWhileItsFirstThreadRunsAGoroutine) {
+  const ProcessResult result = RunProgram("exit-while-main-computes", 2);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.out, "OK\n");
+}
+
 // LK-04: the first goroutine ends, locked to the program's first thread, and the others go on.
 TEST(LockedProgramTest, LK04_TheFirstThreadMayBeLockedToAGoroutineThatEnds) {
   for (const int procs : AllInTurn({1, 2, 4})) {

@@ -53,6 +53,16 @@ int LockedMainExits() {
   weft::Exit();
 }
 
+// main() has memory of its own, and its thread is busy with a goroutine as the process ends.
+int ExitWhileMainComputes() {
+  weft::SetMaxProcs(2);
+  weft::Go([] {
+    std::puts("OK");
+    std::exit(0);
+  });
+  for (;;) asm volatile("");
+}
+
 // Waits until MaxProcs() is `wanted`, not idly. False: it did not come.
 bool Becomes(int wanted, absl::Duration limit) {
   const absl::Duration step = absl::Milliseconds(weft::testing::Rounds(1, 5));
@@ -113,6 +123,7 @@ int main(int, char** argv) {
     if (name == "locked-deadlock-2") return LockedDeadlock2();
     if (name == "locked-main-exits-deadlock") return LockedMainExitsDeadlock();
     if (name == "locked-main-exits") return LockedMainExits();
+    if (name == "exit-while-main-computes") return ExitWhileMainComputes();
     if (name == "follow-affinity") return FollowAffinity();
     if (name == "thread-exhaustion") return ThreadExhaustion();
     std::fprintf(stderr, "no program %s\n", name.c_str());

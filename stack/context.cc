@@ -5,6 +5,12 @@
 #if WEFT_ASAN
 #include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdlib>
 #endif
 #if WEFT_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -20,20 +26,70 @@ void weft_context_start();
 namespace {
 
 #if WEFT_ASAN
-// Asan wants the bounds of the stack that a switch goes to. A thread's own are found when it first
-// leaves that stack.
-void FindThreadStack(Context& thread) {
-  static thread_local void* lo = nullptr;
-  static thread_local size_t size = 0;
-  if (lo == nullptr) {
+// A thread's own stack, as asan sees it. Found when the thread first leaves it: asan wants the
+// bounds of the stack that a switch goes to, and LeakSanitizer searches by itself only the stacks
+// that threads are on. What main() has in its frame is no leak because main's thread runs a
+// goroutine as the process ends.
+class ThreadStack {
+ public:
+  static ThreadStack& OfThisThread() {
+    static constinit thread_local ThreadStack stack;
+    if (stack.lo_ == nullptr) stack.Find();
+    return stack;
+  }
+
+  void Describe(Context& thread) const {
+    thread.asan_stack_lo = lo_;
+    thread.asan_stack_size = size_;
+  }
+
+  // Where asan keeps those of the stack's variables whose addresses are taken, to detect their use
+  // after they have gone. It makes one for a thread when there is a first such variable.
+  void NoteFakeStack(void* fake) {
+    if (fake == fake_) return;
+    if (fake_ != nullptr) __lsan_unregister_root_region(fake_, FakeSize());
+    fake_ = fake;
+    if (fake_ != nullptr) __lsan_register_root_region(fake_, FakeSize());
+  }
+
+ private:
+  void Find() {
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
-    pthread_attr_getstack(&attributes, &lo, &size);
+    pthread_attr_getstack(&attributes, &lo_, &size_);
     pthread_attr_destroy(&attributes);
+    __lsan_register_root_region(lo_, size_);
+    // Not by a destructor of this object: exit() calls that of the thread that calls it, before
+    // leaks are looked for.
+    static const pthread_key_t at_thread_end = [] {
+      pthread_key_t key;
+      if (pthread_key_create(&key,
+                             [](void* stack) { static_cast<ThreadStack*>(stack)->Forget(); })) {
+        std::abort();
+      }
+      return key;
+    }();
+    pthread_setspecific(at_thread_end, this);
   }
-  thread.asan_stack_lo = lo;
-  thread.asan_stack_size = size;
-}
+
+  void Forget() {
+    __lsan_unregister_root_region(lo_, size_);
+    NoteFakeStack(nullptr);
+    lo_ = nullptr;
+  }
+
+  // As compiler-rt's asan_fake_stack.h has it: a page, flags, and eleven arenas, for frames of
+  // different sizes, each as large as the stack, but from 64 KiB to 1 MiB. Where another version
+  // differs, what is searched is too little, or not of this stack.
+  size_t FakeSize() const {
+    const size_t arena = std::clamp(std::bit_ceil(size_), size_t{1} << 16, size_t{1} << 20);
+    return 4096 + arena / 32 + 11 * arena;
+  }
+
+  void* lo_ = nullptr;
+  size_t size_ = 0;
+  void* fake_ = nullptr;
+};
 #endif
 
 #if WEFT_ASAN || WEFT_TSAN
@@ -60,10 +116,11 @@ void SanitizedSwitch(Context& from, Context& to, Leaves leaves, Arrival arrival,
   to.sanitized_a = a;
   to.sanitized_b = b;
 #if WEFT_ASAN
-  if (from.stack_hi == nullptr) FindThreadStack(from);
+  if (from.stack_hi == nullptr) ThreadStack::OfThisThread().Describe(from);
   // No place to keep the fake stack (use-after-return detection) means that it is to be freed.
   __sanitizer_start_switch_fiber(leaves == Leaves::kForGood ? nullptr : &from.asan_fake_stack,
                                  to.asan_stack_lo, to.asan_stack_size);
+  if (from.stack_hi == nullptr) ThreadStack::OfThisThread().NoteFakeStack(from.asan_fake_stack);
 #endif
 #if WEFT_TSAN
   if (from.stack_hi == nullptr) from.tsan_fiber = __tsan_get_current_fiber();
