@@ -63,6 +63,19 @@ int ExitWhileMainComputes() {
   for (;;) asm volatile("");
 }
 
+// So has a goroutine that waits for ever.
+int ExitWhileOthersWait() {
+  for (int i = 0; i < 100; ++i) {
+    weft::Go([i] {
+      const std::string own(static_cast<size_t>(100 + i), 'x');
+      if (own.find('y') == std::string::npos) ParkForEver();
+    });
+  }
+  weft::Sleep(absl::Milliseconds(10));
+  std::puts("OK");
+  return 0;
+}
+
 // Waits until MaxProcs() is `wanted`, not idly. False: it did not come.
 bool Becomes(int wanted, absl::Duration limit) {
   const absl::Duration step = absl::Milliseconds(weft::testing::Rounds(1, 5));
@@ -124,6 +137,7 @@ int main(int, char** argv) {
     if (name == "locked-main-exits-deadlock") return LockedMainExitsDeadlock();
     if (name == "locked-main-exits") return LockedMainExits();
     if (name == "exit-while-main-computes") return ExitWhileMainComputes();
+    if (name == "exit-while-others-wait") return ExitWhileOthersWait();
     if (name == "follow-affinity") return FollowAffinity();
     if (name == "thread-exhaustion") return ThreadExhaustion();
     std::fprintf(stderr, "no program %s\n", name.c_str());
