@@ -2,11 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <stdexcept>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "chan/chan.h"
 #include "sched/goroutine.h"
 #include "sched/sync/wait_group.h"
@@ -14,11 +12,13 @@
 #include "stack/grow.h"
 #include "stack/mode.h"
 #include "stack/slots.h"
+#include "tests/debug_setting.h"
 #include "tests/rounds.h"
 
 namespace weft {
 namespace {
 
+using testing::HasDebugSetting;
 using testing::Rounds;
 
 // Before any goroutine has a stack.
@@ -26,11 +26,6 @@ using testing::Rounds;
   stack::SetStackGrowth(stack::Growth::kCopy);
   return true;
 }();
-
-bool DebugSays(const char* setting) {
-  const char* const debug = std::getenv("WEFTDEBUG");
-  return debug != nullptr && absl::StrContains(debug, setting);
-}
 
 volatile int64_t zero = 0;
 
@@ -64,7 +59,7 @@ TEST(StackGrowthTest, GoroutinesGrowWhileOthersWakeThem) {
     const uint64_t before = stack::GetGrowStats().growths;
     testing::RunOnGoroutine([] {
       // Each call is some thousand times as slow where it moves the stack.
-      const int goroutines = DebugSays("stackmove=always") ? 10 : Rounds(300, 30);
+      const int goroutines = HasDebugSetting("stackmove=always") ? 10 : Rounds(300, 30);
       Chan<int64_t> work(0);
       Chan<bool> results(0);
       for (int i = 0; i < goroutines; ++i) {

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <optional>
 
-#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "chan/chan.h"
 #include "sched/sync/wait_group.h"
@@ -65,15 +64,6 @@ class Profiling : public ::testing::Environment {
 [[maybe_unused]] const auto* const profiling = ::testing::AddGlobalTestEnvironment(new Profiling);
 
 }  // namespace
-
-bool HasDebugSetting(const char* setting) {
-  const char* const all = std::getenv("WEFTDEBUG");
-  if (all == nullptr) return false;
-  for (const absl::string_view one : absl::StrSplit(all, ',')) {
-    if (one == setting) return true;
-  }
-  return false;
-}
 
 bool StacksMustRest(int procs) {
   if (!stack::kMayMove || HasDebugSetting("stackrest=off")) return false;

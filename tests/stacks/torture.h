@@ -20,13 +20,11 @@
 #include "absl/functional/function_ref.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "tests/debug_setting.h"
 #include "tests/rounds.h"
 #include "tests/stacks/pause.h"
 
 namespace weft::testing {
-
-// Whether WEFTDEBUG has `setting` ("stackrest=always") in it.
-bool HasDebugSetting(const char* setting);
 
 // Whether goroutines of OnGoroutines() with `procs` Ps have to give up their slots: they rest
 // always, or are more than one P keeps slots for.
