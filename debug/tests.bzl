@@ -199,6 +199,7 @@ def debug_tests():
             "//chan",
             "//sched:clock",
             "//sched:goroutine",
+            "//sched:snapshot",
             "//sched:testing",
             "//tests:rounds",
             "//tests:subprocess",

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -19,12 +20,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "chan/chan.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "tests/rounds.h"
 #include "tests/subprocess.h"
@@ -216,6 +219,14 @@ void CheckTracks(const Written& trace) {
   EXPECT_EQ(trace.arrows_begin.size(), trace.arrows_end.size());
 }
 
+// Whether the goroutine of that name waits for that reason.
+bool IsIn(absl::string_view wait_reason, absl::string_view name) {
+  for (const GoroutineSnapshot& g : GetGoroutineSnapshots()) {
+    if (g.name == name) return g.status == 4 && g.wait_reason == wait_reason;
+  }
+  return false;
+}
+
 __attribute__((noinline)) void ComputeFor(absl::Duration duration) {
   const Instant end = Instant::Now() + duration;
   while (Instant::Now() < end) {
@@ -231,13 +242,19 @@ TEST(TraceTest, SpansAddUpToTheTimeThatHasPassed) {
     Instant ended;
     RunOnGoroutine([&] {
       Chan<int> done(0);
+      std::atomic<bool> slept{false};
       began = Instant::Now();
-      Go({.name = "worker"}, [=] {
+      Go({.name = "worker"}, [=, &slept] {
         ComputeFor(step);
-        Sleep(step);
+        // On a busy machine the time may have come before it can begin to wait.
+        do {
+          Sleep(step);
+        } while (!slept.load());
         ComputeFor(step);
         done.Send(0);
       });
+      while (!IsIn("sleep", "worker")) Sleep(step / 4);
+      slept.store(true);
       done.Recv();
       ended = Instant::Now();
     });
