@@ -115,6 +115,16 @@ def sched_tests():
     )
 
     weft_cc_test(
+        name = "poll_history_test",
+        size = "small",
+        srcs = ["poll_history_test.cc"],
+        deps = [
+            ":poll_history",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
         name = "simulator_test",
         size = "medium",
         srcs = ["simulator_test.cc"],

@@ -23,7 +23,7 @@
 //   Task* TakeOwn()                                 from its own queue; so all others: or null
 //   Task* TakeFromGlobal(uint32_t most)             one to run, and perhaps more for its own queue
 //   Task* TakeFromNode(int node, uint32_t most)     the same
-//   Task* RunTimersOf(int victim)                   those that are due; what is in its own queue
+//   Task* RunTimersOf(int victim)                   those that are due: what is in its own queue
 //   then bool HasNothing(int victim)                     idle, and its queue empty Task*
 //   StealHalf(int victim)                     one to run, the others for its own queue Task*
 //   StealNext(int victim)                     what the victim would run next
