@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "netpoll/owned_fd.h"
 #include "netpoll/test_util.h"
 #include "tests/rounds.h"
 
@@ -301,18 +302,21 @@ TEST(PacketConnTest, NE50_ReadTimeoutFillsNothingIn) {
 TEST(PacketConnTest, SendersToAFullUnixQueueGoOnWhenThereIsRoom) {
   ForEachSetting([](TaskKind kind) {
     const PacketConn server = MustListenPacket("unixgram", "@");
-    const PacketConn other = MustListenPacket("unixgram", "@");
     const PacketConn sender = MustListenPacket("unixgram", "@");
-    ASSERT_TRUE(other.SetWriteDeadline(In(absl::Milliseconds(20))).ok());
+    const OwnedFd other(socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const SocketAddress to = server.local_address();
     int queued = 0;
-    absl::Status status = other.WriteTo("other", server.local_address());
-    for (; status.ok(); status = other.WriteTo("other", server.local_address())) ++queued;
-    ExpectTimeout(status);
+    while (sendto(other.get(), "other", 5, 0, to.data(), to.size()) == 5) ++queued;
+    ASSERT_EQ(errno, EAGAIN);
     ASSERT_GT(queued, 0);
+    // As long as there is no room a sender waits, until its deadline.
+    ASSERT_TRUE(sender.SetWriteDeadline(In(absl::Milliseconds(20))).ok());
+    ExpectTimeout(sender.WriteTo("late", to));
+    ASSERT_TRUE(sender.SetWriteDeadline(absl::InfiniteFuture()).ok());
     std::atomic<bool> sent{false};
     TaskGroup group(kind);
     group.Go([&] {
-      EXPECT_TRUE(sender.WriteTo("mine", server.local_address()).ok());
+      EXPECT_TRUE(sender.WriteTo("mine", to).ok());
       sent.store(true);
     });
     Sleep(absl::Milliseconds(2));

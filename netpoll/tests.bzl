@@ -74,6 +74,7 @@ def netpoll_tests():
         srcs = ["packet_conn_test.cc"],
         deps = [
             ":net",
+            ":owned_fd",
             ":packet",
             ":test_util",
             "//tests:rounds",

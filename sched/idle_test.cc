@@ -15,6 +15,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "sched/timer.h"
 #include "sched/waiter.h"
@@ -326,7 +327,12 @@ TEST(IdleTest, WorkOnItsWayBetweenQueuesIsSeen) {
     }
     ended.fetch_add(1);
   });
-  ASSERT_TRUE(Comes([&] { return started.load(); }));
+  // Until the other P is idle and nobody counts as looking for work: only then does the one that
+  // runs the next goroutine look for more afterwards.
+  ASSERT_TRUE(Comes([&] {
+    const SchedSnapshot now = GetSchedSnapshot();
+    return started.load() && now.idle_procs == 1 && now.spinning_threads == 0;
+  }));
   internal::SetDelayHook(HoldUpMovingWork);
   moving.armed.store(true);
   Go([&] { ended.fetch_add(1); });
