@@ -36,8 +36,9 @@ TEST(SlowProgramTest, ProfilesBlameTheRefresh) {
   EXPECT_GT(mutex.Sum("RefreshNowAndThen", 1), 200'000'000);
   // What computes is what serves.
   const DecodedProfile cpu = DecodeProfile(Contents("cpu.pb.gz"));
-  // (On a busy machine there may be few samples, and chance decides.)
-  EXPECT_TRUE(cpu.Sum("") < 10 || cpu.Sum("Checksum") > cpu.Sum("") / 3)
+  // Three quarters of the samples and more. On a busy machine there may be few, and chance decides:
+  // of 30 it has a third there in one run of a million.
+  EXPECT_TRUE(cpu.Sum("") < 30 || cpu.Sum("Checksum") > cpu.Sum("") / 3)
       << cpu.Sum("Checksum") << " of " << cpu.Sum("");
   EXPECT_THAT(Contents("goroutine.txt"), ContainsRegex("# labels: ..what.:.serve"));
 }
