@@ -34,12 +34,11 @@ TEST(SlowProgramTest, ProfilesBlameTheRefresh) {
   EXPECT_GT(block.Sum("Serve", 1), 1'000'000'000);
   const DecodedProfile mutex = DecodeProfile(Contents("mutex.pb.gz"));
   EXPECT_GT(mutex.Sum("RefreshNowAndThen", 1), 200'000'000);
-  // What computes is what serves.
+  // What serves computes. (Of all samples it may be few on a busy machine: it gets little of the
+  // second that the profile takes, while to write that costs the same.)
   const DecodedProfile cpu = DecodeProfile(Contents("cpu.pb.gz"));
-  // Three quarters of the samples and more. On a busy machine there may be few, and chance decides:
-  // of 30 it has a third there in one run of a million.
-  EXPECT_TRUE(cpu.Sum("") < 30 || cpu.Sum("Checksum") > cpu.Sum("") / 3)
-      << cpu.Sum("Checksum") << " of " << cpu.Sum("");
+  EXPECT_TRUE(cpu.Sum("Serve") < 10 || cpu.Sum("Checksum") > cpu.Sum("Serve") / 3)
+      << cpu.Sum("Checksum") << " of " << cpu.Sum("Serve") << " of " << cpu.Sum("");
   EXPECT_THAT(Contents("goroutine.txt"), ContainsRegex("# labels: ..what.:.serve"));
 }
 
