@@ -119,7 +119,7 @@ absl::StatusOr<Conn> RaceDials(const std::vector<SocketAddress>& addresses,
         break;
       }
     }
-    self.waiter()->Park(WaitReason::kIoWait);
+    self.waiter()->Park(WaitReason::kSelect);
   }
   if (*interrupted) return absl::CancelledError("");
   return winner.ok() ? std::move(winner) : first_error;

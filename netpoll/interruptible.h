@@ -43,9 +43,9 @@ class Interruptible {
   void Park(Instant deadline) {
     if (has_come()) return;
     if (deadline.IsNever()) {
-      waiter_->Park(WaitReason::kIoWait);
+      waiter_->Park(WaitReason::kSelect);
     } else {
-      waiter_->ParkUntil(deadline, WaitReason::kIoWait);
+      waiter_->ParkUntil(deadline, WaitReason::kSelect);
     }
   }
 

@@ -53,16 +53,17 @@ struct PipeState {
   bool closed[2] = {false, false};
 };
 
-// Waits, without the lock, until it is worth looking again.
+// Waits, without the lock, until it is worth looking again: for another goroutine, not for an
+// event.
 void ParkWithout(Mutex& mutex, Waiter*& slot, Instant deadline)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
   Waiter* const self = Waiter::Current();
   slot = self;
   mutex.Unlock();
   if (deadline.IsNever()) {
-    self->Park(WaitReason::kIoWait);
+    self->Park(WaitReason::kSelect);
   } else {
-    self->ParkUntil(deadline, WaitReason::kIoWait);
+    self->ParkUntil(deadline, WaitReason::kSelect);
   }
   mutex.Lock();
   slot = nullptr;

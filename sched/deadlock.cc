@@ -56,7 +56,8 @@ Idleness Look() {
 
 // The M that comes back from the poller has taken those whom it wakes off the count of waiters, and
 // cannot be seen to be at work before it says so (last_poll): for a moment they are nobody's. They
-// still wait for their event then, or what has become of them is seen by the look that follows.
+// still wait for their event then, or what has become of them is seen by the look that follows. Who
+// waits for another goroutine does so for another reason than kIoWait, whatever it is about.
 bool SomebodyWaitsForAnEvent() {
   bool found = false;
   ForEachG([&](const G* g) {

@@ -1,4 +1,5 @@
-// For reports_test: what a wait for the network has to do with deadlocks. `accept_program NAME`.
+// For reports_test: what a wait for the network, and one for another goroutine that is like it, has
+// to do with deadlocks. `accept_program NAME`.
 #include <sys/timerfd.h>
 
 #include <cstdio>
@@ -9,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "netpoll/net.h"
+#include "netpoll/pipe.h"
 #include "netpoll/pollfd.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
@@ -54,6 +56,18 @@ int WaitsAfterwards() {
   for (;;) weft::Waiter::Current()->Park(weft::WaitReason::kSelect);
 }
 
+// Of a pipe in memory nobody else has an end.
+int WaitsForAPipe() {
+  const weft::PipePair pipe = weft::Pipe();
+  char byte;
+  return pipe.a.Read(absl::MakeSpan(&byte, 1)).ok() ? 3 : 4;
+}
+
+int WaitsForAPipesReader() {
+  const weft::PipePair pipe = weft::Pipe();
+  return pipe.a.Write("x").ok() ? 3 : 4;
+}
+
 void HoldUpWhoComesFromThePoller(const char* point) {
   if (std::string_view(point) != "proc.poll_returned") return;
   weft::internal::WakeMonitor();
@@ -78,6 +92,8 @@ int main(int argc, char** argv) {
   return weft::Main([&] {
     if (name == "accept") return WaitsInAccept();
     if (name == "read") return WaitsInRead();
+    if (name == "pipe-read") return WaitsForAPipe();
+    if (name == "pipe-write") return WaitsForAPipesReader();
     if (name == "held") return WaitsWhileTheMonitorLooks();
     return WaitsAfterwards();
   });

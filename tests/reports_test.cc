@@ -153,6 +153,18 @@ TEST(DeadlockTest, IsReportedOnceNobodyWaitsForTheNetworkAnyMore) {
   }
 }
 
+// The poller has nothing to do with a pipe in memory, though it waits for what is in the network.
+TEST(DeadlockTest, AWaitForAPipeInMemoryIsOne) {
+  for (const char* name : {"pipe-read", "pipe-write"}) {
+    for (const int procs : AllInTurn({1, 4})) {
+      const ProcessResult r = RunProcess({"tests/accept_program", name},
+                                         {.env = {absl::StrCat("WEFTMAXPROCS=", procs)}});
+      EXPECT_EQ(r.exit_status, 2) << name;
+      EXPECT_THAT(r.err, StartsWith(absl::StrCat(kDeadlock, "\ngoroutine 1 [select]:\n"))) << name;
+    }
+  }
+}
+
 // DL-04: the others finish first.
 TEST(DeadlockTest, MainThatHasExitedIsReportedWhenTheOthersHaveEnded) {
   OverProcs("main-exits", 2, [](const ProcessResult& r) {

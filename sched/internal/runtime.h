@@ -577,7 +577,9 @@ bool Retake(Instant now);
 enum class Liveness {
   kAlive,     // something is under way, or an event or a timer can come
   kSettling,  // threads are on their way to sleep: ask again
-  kForeign,   // only a thread of the program's own could wake a goroutine now
+  // Only a thread of the program's own could wake a goroutine now; or one that comes from the
+  // poller, as may be for a moment.
+  kForeign,
 };
 Liveness CheckDeadlock();
 
