@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "sched/fatal.h"
+#include "sched/internal/delay.h"
 #include "sched/internal/emit.h"
 #include "sched/internal/fatal_report.h"
 #include "sched/internal/runtime.h"
@@ -218,6 +219,22 @@ using internal::M;
 using internal::P;
 using internal::sched;
 
+namespace {
+
+// Over all Ps, and where there was none.
+uint64_t Sum(std::atomic<uint64_t> internal::GoroutineCounts::* counter) {
+  uint64_t sum = (sched.goroutines.*counter).load(std::memory_order_acquire);
+  for (const auto& slot : sched.ps) {
+    const P* p = slot.load(std::memory_order_acquire);
+    if (p == nullptr) break;
+    sum += (p->goroutines.*counter).load(std::memory_order_acquire);
+    WEFT_DELAY_POINT("goroutine.counted");
+  }
+  return sum;
+}
+
+}  // namespace
+
 void Yield() {
   if (internal::ThisG() == nullptr) {
     sched_yield();
@@ -254,16 +271,11 @@ void Exit() {
 }
 
 int64_t NumGoroutine() {
-  // All loads acquire: they pair with the release in Count().
-  uint64_t started = sched.goroutines.started.load(std::memory_order_acquire);
-  uint64_t ended = sched.goroutines.ended.load(std::memory_order_acquire);
-  for (const auto& slot : sched.ps) {
-    const P* p = slot.load(std::memory_order_acquire);
-    if (p == nullptr) break;
-    // Ended first: a count that is too high for a moment is better than a negative one.
-    ended += p->goroutines.ended.load(std::memory_order_acquire);
-    started += p->goroutines.started.load(std::memory_order_acquire);
-  }
+  // All that have ended first, as a goroutine may end on another P than it was started on: whoever
+  // is seen to have ended is then seen to have been started too, and the result is never too low.
+  // It may be too high for a moment. Acquire: pairs with the release in Count().
+  const uint64_t ended = Sum(&internal::GoroutineCounts::ended);
+  const uint64_t started = Sum(&internal::GoroutineCounts::started);
   return static_cast<int64_t>(started - ended);
 }
 

@@ -102,13 +102,22 @@ absl::Status Runtime::Start(const RuntimeOptions& options) {
 
 absl::Status Runtime::Drain(absl::Duration limit) {
   if (internal::ThisG() != nullptr) return RefusedOnGoroutine();
-  if (Await([] { return NumGoroutine() == 0 || !IsRunning(); }, limit)) {
-    if (NumGoroutine() == 0) return absl::OkStatus();
+  // What was seen together decides: others may start goroutines, or the runtime, at any time. Where
+  // it does not run, none ends after that was seen.
+  bool running = true;
+  int64_t count = 0;
+  const auto ended_or_stopped = [&] {
+    running = IsRunning();
+    count = NumGoroutine();
+    return count == 0 || !running;
+  };
+  const bool in_time = Await(ended_or_stopped, limit);
+  if (count == 0) return absl::OkStatus();
+  if (in_time) {
     return absl::FailedPreconditionError(
-        absl::StrCat("weft: ", NumGoroutine(), " goroutines wait for the runtime to be started"));
+        absl::StrCat("weft: ", count, " goroutines wait for the runtime to be started"));
   }
-  return absl::DeadlineExceededError(
-      absl::StrCat("weft: ", NumGoroutine(), " goroutines have not ended"));
+  return absl::DeadlineExceededError(absl::StrCat("weft: ", count, " goroutines have not ended"));
 }
 
 absl::Status Runtime::Stop(absl::Duration limit) {

@@ -8,8 +8,10 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
@@ -18,6 +20,7 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/snapshot.h"
 #include "sched/sync/mutex.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
@@ -286,6 +289,105 @@ TEST_F(RuntimeTest, StopRefusesWhereAGoroutineIsLockedToItsThread) {
   go_on.store(true);
   waiter.load()->Unpark();
   EXPECT_EQ(Runtime::Drain(kLong), absl::OkStatus());
+}
+
+// Called after this thread has looked at a P, while it counts goroutines, with how often it has.
+thread_local absl::FunctionRef<void(int)>* when_counted = nullptr;
+thread_local int looked_at = 0;
+
+void Counted(const char* point) {
+  if (when_counted == nullptr || std::string_view(point) != "goroutine.counted") return;
+  absl::FunctionRef<void(int)>* const call = std::exchange(when_counted, nullptr);
+  (*call)(++looked_at);
+  when_counted = call;
+}
+
+// What `fn` returns, while this thread calls `visit` so.
+template <typename Fn>
+auto WhileCounting(absl::FunctionRef<void(int)> visit, Fn fn) {
+  internal::SetDelayHook(Counted);
+  looked_at = 0;
+  when_counted = &visit;
+  const auto result = fn();
+  when_counted = nullptr;
+  internal::SetDelayHook(nullptr);
+  return result;
+}
+
+// A goroutine that keeps its P, and starts another one when it is told to.
+struct Hog {
+  std::atomic<int64_t> id{0};
+  std::atomic<bool> starts{false};
+  std::atomic<bool> started{false};
+  std::atomic<bool> ends{false};
+
+  void Run() {
+    id.store(static_cast<int64_t>(GoroutineId()));
+    while (!starts.load() && !ends.load()) {
+    }
+    if (starts.load()) Go([] {});
+    started.store(true);
+    while (!ends.load()) {
+    }
+  }
+  bool HasFirstP() const {
+    for (const ThreadSnapshot& m : GetSchedSnapshot(SnapshotDetail::kAll).thread_list) {
+      if (m.goroutine == id.load()) return m.p == 0;
+    }
+    return false;
+  }
+};
+
+// One is started on the first P after that was looked at, and ends on another one before that is.
+TEST_F(RuntimeTest, TheCountIsNeverTooLow) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "no delay points";
+#endif
+  ASSERT_EQ(Runtime::Start({.max_procs = 2}), absl::OkStatus());
+  Hog hogs[2];
+  for (Hog& hog : hogs) {
+    Go([&hog] { hog.Run(); });
+  }
+  ASSERT_TRUE(Eventually([&] {
+    return hogs[0].id.load() != 0 && hogs[1].id.load() != 0 &&
+           (hogs[0].HasFirstP() || hogs[1].HasFirstP());
+  }));
+  Hog& first = hogs[hogs[0].HasFirstP() ? 0 : 1];
+  Hog& other = hogs[&first == &hogs[0] ? 1 : 0];
+  other.ends.store(true);
+  ASSERT_TRUE(Eventually([] { return NumGoroutine() == 1; }));
+  const int64_t count = WhileCounting(
+      [&](int looked_at) {
+        if (looked_at > 1) return;
+        first.starts.store(true);
+        EXPECT_TRUE(Eventually([&] { return first.started.load() && NumGoroutine() == 1; }));
+      },
+      NumGoroutine);
+  EXPECT_GE(count, 1);
+  first.ends.store(true);
+}
+
+// Whatever is started meanwhile.
+TEST_F(RuntimeTest, DrainHasSeenTheEndOfAllOnce) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "no delay points";
+#endif
+  ASSERT_EQ(Runtime::Start({.max_procs = 2}), absl::OkStatus());
+  RunOnGoroutine([] {});
+  ASSERT_EQ(Runtime::Drain(kLong), absl::OkStatus());
+  int all = 0;
+  ASSERT_EQ(WhileCounting([&](int looked_at) { all = looked_at; }, NumGoroutine), 0);
+  std::atomic<bool> may_end{false};
+  const absl::Status status = WhileCounting(
+      [&](int looked_at) {
+        if (looked_at != all + 1) return;
+        Go([&] {
+          while (!may_end.load()) Yield();
+        });
+      },
+      [] { return Runtime::Drain(kLong); });
+  may_end.store(true);
+  EXPECT_EQ(status, absl::OkStatus());
 }
 
 std::atomic<bool> on_its_way{false};
