@@ -28,7 +28,8 @@
 //   puts a P on the idle list. One that spins looks again anyway. One that does not, as enough
 //   others did, reads need_spinning once its P is there, and then takes a P and spins. Whoever says
 //   it looks for an idle P afterwards, or has found none under sched.lock: one of the two sees the
-//   other.
+//   other. Where it is a thread that cannot be had for an idle P, it says so to the next M without
+//   one: see threads.cc.
 //
 // - One idle M waits in the poller, with the earliest timer as its deadline; the others on futexes.
 //   It is chosen by Sched::last_poll (0 while somebody waits there). A timer that becomes the
@@ -82,14 +83,6 @@ uint32_t NextRandom(M* m) {
   x ^= x >> 17;
   x ^= x << 5;
   return m->random = x;
-}
-
-void BecomeSpinning(M* m) {
-  m->spinning.store(true, std::memory_order_relaxed);
-  // In this order: whoever has found that it was said already may rely on what this M looks at now.
-  sched.need_spinning.store(false, std::memory_order_relaxed);
-  sched.spinning.fetch_add(1, std::memory_order_seq_cst);
-  EmitFrequentOfM(m, Event::kSpin);
 }
 
 // A spinner has found work: another one takes over looking.
@@ -261,8 +254,11 @@ G* TakeFirst(M* m, WakeBatch& ready) {
 
 // The M that has no P waits for events. Returns a goroutine to run, or null with or without a P.
 G* WaitInPoller(M* m) {
+  // Nobody waits while a P does, for a thread: see threads.cc. last_poll is 0 by now.
+  const bool needed = sched.need_spinning.load(std::memory_order_seq_cst) &&
+                      sched.idle_p_count.load(std::memory_order_seq_cst) > 0;
   // Published before the timers are looked at for the last time: see the top of this file.
-  Instant until = EarliestTimer();
+  Instant until = needed ? Instant() : EarliestTimer();
   sched.poll_until.exchange(until.nanos(), std::memory_order_seq_cst);
   WEFT_DELAY_POINT("proc.poll_until");
   if (const Instant again = EarliestTimer(); again < until) {
@@ -379,6 +375,7 @@ G* FindRunnable(M* m, bool* inherits_slice) {
     } else if (sched.need_spinning.load(std::memory_order_seq_cst) && SpinAgain(m)) {
       continue;
     }
+    WEFT_DELAY_POINT("proc.to_poller");
     if (sched.last_poll.exchange(0, std::memory_order_seq_cst) != 0) {
       if (G* g = WaitInPoller(m); g != nullptr) return g;
       continue;
@@ -401,6 +398,14 @@ void Overflow(P* p, G* g) {
 }
 
 }  // namespace
+
+void BecomeSpinning(M* m) {
+  m->spinning.store(true, std::memory_order_relaxed);
+  // In this order: whoever has found that it was said already may rely on what this M looks at now.
+  sched.need_spinning.store(false, std::memory_order_relaxed);
+  sched.spinning.fetch_add(1, std::memory_order_seq_cst);
+  EmitFrequentOfM(m, Event::kSpin);
+}
 
 void RunScheduler(M* m) {
   do {

@@ -157,6 +157,21 @@ def sched_tests():
     )
 
     weft_cc_test(
+        name = "thread_limit_test",
+        size = "medium",
+        srcs = ["thread_limit_test.cc"],
+        deps = [
+            ":clock",
+            ":delay",
+            ":goroutine",
+            ":snapshot",
+            ":testing",
+            "@com_google_absl//absl/time",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
         name = "timer_heap_test",
         size = "small",
         srcs = ["timer_heap_test.cc"],

@@ -10,6 +10,16 @@
 // that comes when kKept others sleep already does so for kIdleFor at most; it may end only if it is
 // still in the list then, for else its waker is on the way. Its structure is used again for the
 // next thread.
+//
+// There may be no M that sleeps for a P, and no thread to be had for another one: all that there
+// may be are in use, or the system refuses. Then the P, with what is in its queue, is idle, beside
+// work that nobody was woken for, and waits for a thread of those that there are. So who puts it on
+// the idle list says that a spinner is needed (Sched::need_spinning), and
+// - looks under the same lock whether an M has come to sleep meanwhile; one that comes later finds
+//   under that lock that it is needed, and takes the P instead;
+// - then looks whether one waits in the poller, and ends that wait; one that is about to says so
+//   (Sched::last_poll) before it looks whether it is needed;
+// and who had an M in hand, or makes room for another thread, looks when that is done.
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -178,6 +188,41 @@ bool MakeThread(M* m) {
   return false;
 }
 
+// After an M has become idle, or another thread may be had.
+void WakePThatWaitsForThread() {
+  if (sched.idle_p_count.load(std::memory_order_seq_cst) > 0 &&
+      sched.need_spinning.load(std::memory_order_seq_cst)) {
+    WakeP();
+  }
+}
+
+// For a P that StartM() has no M for: it is idle, see the top of this file. But if an M has come to
+// sleep meanwhile, that is taken off the list, to be given the P.
+M* LeaveIdle(P* p, bool spinning) {
+  WEFT_DELAY_POINT("threads.none");
+  {
+    LockGuard guard(sched.lock);
+    const bool stopping = sched.stopping.load(std::memory_order_relaxed);
+    if (stopping) {
+      // Who starts the world again looks for work itself.
+      GiveToStopper(p);
+    } else {
+      if (M* m = PopIdleM(p->affinity.load(std::memory_order_relaxed)); m != nullptr) return m;
+      PushIdleP(p);
+      // Before it no longer counts as spinning, see BecomeSpinning().
+      sched.need_spinning.store(true, std::memory_order_seq_cst);
+    }
+    // With the lock: who looks for work on the strength of what was said above must not have given
+    // up by the time that others cease to rely on this one.
+    if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+    if (stopping) return nullptr;
+  }
+  if (sched.last_poll.load(std::memory_order_seq_cst) == 0) {
+    sched.poller.load(std::memory_order_acquire)->Break();
+  }
+  return nullptr;
+}
+
 bool AtThreadLimit() {
   return sched.m_count.load(std::memory_order_relaxed) + 1 >=
          sched.max_threads.load(std::memory_order_relaxed);
@@ -245,6 +290,7 @@ void LeaveM(M* m) {
   if (m->p.load(std::memory_order_relaxed) != nullptr) {
     HandOffP(ReleaseP(m), /*spare=*/nullptr, NoThread::kFatal);
   }
+  WakePThatWaitsForThread();
   EmitOfM(m, Event::kThreadEnd);
   // What destructors of thread_locals do from here on they do on a plain thread.
   SetThisThread(nullptr);
@@ -271,15 +317,26 @@ void LeaveM(M* m) {
 }
 
 bool StopM(M* m) {
+  WEFT_DELAY_POINT("threads.stop");
   Instant deadline = Instant::Never();
+  P* p = nullptr;
   {
     LockGuard guard(sched.lock);
-    if (sched.idle_m_count.load(std::memory_order_relaxed) >= Kept() && !m->is_main_thread) {
-      deadline = Instant::Now() + kIdleFor;
+    if (sched.need_spinning.load(std::memory_order_relaxed) &&
+        !sched.stopping.load(std::memory_order_relaxed)) {
+      p = PopIdleP(NearNode());
     }
-    PushIdleM(m);
+    if (p == nullptr) {
+      if (sched.idle_m_count.load(std::memory_order_relaxed) >= Kept() && !m->is_main_thread) {
+        deadline = Instant::Now() + kIdleFor;
+      }
+      PushIdleM(m);
+    }
   }
-  return AwaitPUntil(m, deadline);
+  if (p == nullptr) return AwaitPUntil(m, deadline);
+  AcquireP(m, p);
+  BecomeSpinning(m);
+  return true;
 }
 
 bool AwaitP(M* m) { return AwaitPUntil(m, Instant::Never()); }
@@ -301,8 +358,11 @@ M* ObtainM(int16_t affinity) {
 }
 
 void ReturnM(M* m) {
-  LockGuard guard(sched.lock);
-  PushIdleM(m);
+  {
+    LockGuard guard(sched.lock);
+    PushIdleM(m);
+  }
+  WakePThatWaitsForThread();
 }
 
 void EndMs() {
@@ -360,16 +420,13 @@ void StartM(P* p, bool spinning, M* spare, NoThread otherwise) {
     if (m == nullptr)
       m = PopIdleOrFreeM(p->affinity.load(std::memory_order_relaxed), &needs_thread);
   }
-  if (m != nullptr && (!needs_thread || MakeThread(m))) {
-    m->spinning.store(spinning, std::memory_order_relaxed);
-    GivePTo(m, p);
-    return;
+  if (m == nullptr || (needs_thread && !MakeThread(m))) {
+    if (otherwise == NoThread::kFatal) ThreadsExhausted();
+    m = LeaveIdle(p, spinning);
+    if (m == nullptr) return;
   }
-  if (otherwise == NoThread::kFatal) ThreadsExhausted();
-  // The P waits, with its queue, for those that there are.
-  LockGuard guard(sched.lock);
-  PushIdleP(p);
-  if (spinning) sched.spinning.fetch_sub(1, std::memory_order_seq_cst);
+  m->spinning.store(spinning, std::memory_order_relaxed);
+  GivePTo(m, p);
 }
 
 }  // namespace weft::internal
@@ -382,6 +439,8 @@ int SetMaxThreads(int n) {
   if (n < 1) return sched.max_threads.load(std::memory_order_relaxed);
   const int old = sched.max_threads.exchange(n, std::memory_order_relaxed);
   if (sched.m_count.load(std::memory_order_relaxed) + 1 > n) internal::ThreadsExhausted();
+  const internal::RuntimeSection section;
+  internal::WakePThatWaitsForThread();
   return old;
 }
 

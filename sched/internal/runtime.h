@@ -329,6 +329,8 @@ void EnqueueShared(G* g);
 void EnqueueBatch(WakeBatch& batch);
 // Starts an M for an idle P if nobody is looking for work.
 void WakeP();
+// The M that calls, and has a P, looks for work from now on.
+void BecomeSpinning(M* m);
 // Finds a home for a P whose M has lost or left it: an M if there is work, else the idle list.
 // `spare`: from ObtainM(), to be used or given back. Where no thread can be had, the P waits for
 // those that there are, or, if they may never come, the program ends.
@@ -357,7 +359,8 @@ void PushIdleP(P* p) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 P* PopIdleP(int near) ABSL_EXCLUSIVE_LOCKS_REQUIRED(sched.lock);
 
 // --- threads.cc: the threads of the Ms ---
-// Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it.
+// Runs an M with `p` (or an idle one if null). `spinning`: the caller has counted it. Where no
+// thread can be had the P is idle until one comes to sleep, ends, or is given back.
 void StartM(P* p, bool spinning, M* spare = nullptr, NoThread otherwise = NoThread::kWaits);
 // An M that sleeps and that nobody else will wake, for StartM() or ReturnM(), if need be one that
 // runs on these processors; null: no thread can be had.
@@ -368,8 +371,8 @@ void GivePTo(M* m, P* p);
 // The M that calls, and has no P, sleeps until that happens. False: it is to end, as may be where
 // it was in the idle list.
 bool AwaitP(M* m);
-// The M that calls, and has no P, sleeps until it is started with one. False: its thread is to end,
-// as it has not been needed for long.
+// The M that calls, and has no P, sleeps until it is started with one, or takes one that waits for
+// a thread, and spins. False: its thread is to end, as it has not been needed for long.
 bool StopM(M* m);
 // Ends the threads of all Ms; on return they are gone. The world is stopped, and none of them has a
 // goroutine on its hands or locked to it. Not from an M.

@@ -11,8 +11,13 @@
  * into its own queue afterwards, so that for a while nobody sees it.
  *
  * Sizes:     NM, NP; BUSY Ms run a goroutine at first; PUSHES goroutines in all are made by goroutines,
- *            THREADS by the thread; RETAKES by the monitor
+ *            THREADS by the thread; RETAKES by the monitor; BLOCKS sections that give up the P
  * Variants:  BATCH     the thread starts an M, not counted as spinning, for what it queues
+ *            LIMIT     there are no threads but these (threads.cc): a P may have to wait for one of them, and
+ *                      does so beside work as long as none sleeps, or waits in the poller, of which there is
+ *                      one here. The monitor has a thread before it takes a P, and may be refused that. Without
+ *                      LIMIT one always sleeps soon, as the program would make it, and none looks whether it
+ *                      is needed as it goes to sleep: it need not
  * Mistakes, each of which the search must find:
  *   NOLOOKAGAIN  who gives up does not look again
  *   NOCHAIN      a spinner that has found work does not see to it that another looks
@@ -22,7 +27,15 @@
  *   STARTMUTE    an M is to be started that spins, there is no idle P left, and it is not said
  *   HIDDEN       part of the global queue is in no queue while it moves, and it is said that the global
  *                queue is empty
- *   HANDOFFMUTE  the monitor puts a P on the idle list without a look at whether a spinner is needed */
+ *   HANDOFFMUTE  the monitor puts a P on the idle list without a look at whether a spinner is needed
+ * and with LIMIT, where there is no thread for a P:
+ *   LIMITMUTE    it is not said that one is needed
+ *   LIMITONCE    nobody looks again whether one sleeps, as the P is put on the idle list
+ *   LIMITLATE    who was to spin counts until the lock is free
+ *   SLEEPBLIND   who goes to sleep does not look whether it is needed
+ *   NOBREAK      who waits in the poller is left there
+ *   POLLBLIND    who is about to wait there does not look whether it is needed
+ *   RETURNMUTE   the monitor gives the thread back that it had, and does not look whether it is needed */
 #ifndef NP
 #define NP 2
 #endif
@@ -41,12 +54,29 @@
 #ifndef RETAKES
 #define RETAKES 0
 #endif
+#ifndef BLOCKS
+#define BLOCKS 0
+#endif
 #define NONE NP
+#define NOBODY NM
+#if NM == 2
+#define SOMEBODY_SLEEPS (asleep[0] || asleep[1])
+#elif NM == 3
+#define SOMEBODY_SLEEPS (asleep[0] || asleep[1] || asleep[2])
+#elif NM == 4
+#define SOMEBODY_SLEEPS (asleep[0] || asleep[1] || asleep[2] || asleep[3])
+#endif
+#ifdef LIMIT
+#define SOMEBODY_POLLS polls
+#else
+#define SOMEBODY_POLLS true
+#endif
 
 byte queue[NP];
 byte spinning;
 bool need;                         /* need_spinning */
 byte budget = PUSHES;
+byte blocks = BLOCKS;
 
 /* sched.lock. Where `locked` is not set a critical section is one atomic block. */
 bool locked;
@@ -60,6 +90,10 @@ byte gift[NM] = NONE;              /* the P that a sleeping M is given */
 bool gift_spins[NM];
 byte held[NM] = NONE;              /* the P of an M that stays in user code */
 
+/* With LIMIT. */
+bool polls;                        /* last_poll is 0 */
+bool broken;                       /* what Break() leaves for who waits there, or the next one */
+
 inline pop_idle_p(q_i) {
   q_i = 0;
   do
@@ -71,21 +105,68 @@ inline pop_idle_p(q_i) {
 
 inline push_idle_p(q_j) { assert(!idle[q_j]); idle[q_j] = 1; idle_count++ }
 
-/* An M that sleeps gets it. (There is always one soon; the program would make a thread.) */
+/* Takes an M that sleeps off the list; or `taken_m` is NOBODY. */
+inline pop_idle_m(taken_m) {
+  taken_m = 0;
+  do
+  :: taken_m < NM && !asleep[taken_m] -> taken_m++
+  :: taken_m < NM && asleep[taken_m] -> asleep[taken_m] = 0; break
+  :: taken_m == NM -> break
+  od
+}
+
+/* StartM() with a P, and `spare` or an M that sleeps. */
 inline give_p(q_g, spins_g) {
   atomic {
     if
-    :: asleep[0] -> asleep[0] = 0; gift_spins[0] = spins_g; gift[0] = q_g
-    :: !asleep[0] && asleep[1] -> asleep[1] = 0; gift_spins[1] = spins_g; gift[1] = q_g
-#if NM > 2
-    :: !asleep[0] && !asleep[1] && asleep[2] -> asleep[2] = 0; gift_spins[2] = spins_g; gift[2] = q_g
+    :: spare == NOBODY ->
+#ifndef LIMIT
+       SOMEBODY_SLEEPS;
 #endif
-#if NM > 3
-    :: !asleep[0] && !asleep[1] && !asleep[2] && asleep[3] ->
-       asleep[3] = 0; gift_spins[3] = spins_g; gift[3] = q_g
+       pop_idle_m(spare)
+    :: else
+    fi;
+    if
+    :: spare != NOBODY -> gift_spins[spare] = spins_g; gift[spare] = q_g
+    :: else -> none = 1
+    fi;
+    spare = NOBODY
+  };
+#ifdef LIMIT
+  if
+  :: none ->
+     atomic {
+       !locked;
+#ifndef LIMITONCE
+       pop_idle_m(spare);
 #endif
-    fi
-  }
+       if
+       :: spare != NOBODY ->
+          gift_spins[spare] = spins_g; gift[spare] = q_g; spare = NOBODY; none = 0
+       :: else ->
+          push_idle_p(q_g);
+#ifndef LIMITMUTE
+          need = 1;
+#endif
+#ifndef LIMITLATE
+          if :: spins_g -> spinning-- :: else fi
+#endif
+       fi
+     };
+     if
+     :: none ->
+        none = 0;
+#ifdef LIMITLATE
+        if :: spins_g -> spinning-- :: else fi;
+#endif
+#ifndef NOBREAK
+        if :: polls -> broken = 1 :: else fi
+#endif
+     :: else
+     fi
+  :: else
+  fi
+#endif
 }
 
 /* StartM(nullptr, spins_s) */
@@ -131,12 +212,54 @@ inline wake_p() {
   fi
 }
 
+/* HandOffP(), with `spare` or NOBODY. */
+inline hand_off(q_h) {
+  start = 1;
+  if
+  :: queue[q_h] > 0
+  :: else ->
+    if
+    :: global_size > 0
+    :: else ->
+      if
+      :: spinning == 0 ->
+         if
+         :: idle_count == 0 -> atomic { if :: spinning == 0 -> spinning = 1; spins = 1 :: else fi }
+         :: else
+         fi
+      :: else
+      fi;
+      if
+      :: spins
+      :: else ->
+         atomic {
+           !locked;
+           if
+           :: global_queue == 0 && queue[q_h] == 0 && SOMEBODY_POLLS ->
+              push_idle_p(q_h);
+              start = 0;
+              if :: spare != NOBODY -> asleep[spare] = 1; spare = NOBODY :: else fi
+           :: else
+           fi
+         }
+      fi
+    fi
+  fi;
+  if
+  :: start -> start = 0; give_p(q_h, spins); spins = 0
+  :: else ->
+#ifndef HANDOFFMUTE
+     if :: need -> wake_p() :: else fi
+#endif
+  fi
+}
+
 proctype M(byte me) {
-  byte p = NONE, q = NONE, v, n;
-  bool spins, go;
+  byte p = NONE, q = NONE, v, n, spare = NOBODY;
+  bool spins, go, start, none;
   if
   :: me < BUSY -> p = me; goto user
-  :: else -> asleep[me] = 1; goto sleep
+  :: else -> goto sleep
   fi;
 
 find:                              /* FindRunnable() */
@@ -222,7 +345,34 @@ drop:
      fi
   :: else
   fi;
-  asleep[me] = 1;
+#ifdef LIMIT
+  if
+  :: atomic { !polls -> polls = 1 };
+     go = 0;
+#ifndef POLLBLIND
+     if :: need -> go = (idle_count > 0) :: else fi;
+#endif
+     if
+     :: go -> go = 0
+     :: else ->
+end_poll:
+        atomic { broken -> broken = 0 }
+     fi;
+     polls = 0;
+     atomic { !locked -> pop_idle_p(p) };
+     if :: p != NONE -> need = 0; spinning++; spins = 1; goto find :: else fi
+  :: else
+  fi;
+#endif
+rest:                              /* StopM() */
+  atomic {
+    !locked;
+#if defined(LIMIT) && !defined(SLEEPBLIND)
+    if :: need -> pop_idle_p(p) :: else fi;
+#endif
+    if :: p == NONE -> asleep[me] = 1 :: else fi
+  };
+  if :: p != NONE -> need = 0; spinning++; spins = 1; goto find :: else fi;
 sleep:
 end_sleep:
   atomic {
@@ -256,6 +406,21 @@ found:
 user:
   do
   :: atomic { budget > 0 -> budget-- }; queue[p]++; wake_p()
+#if BLOCKS > 0
+  :: atomic { blocks > 0 -> blocks-- };
+     hand_off(p);
+     p = NONE;
+     if
+     :: skip
+     :: goto end                   /* it blocks for ever */
+     fi;
+     /* Back: an idle P, or the goroutine waits for one in the global queue. */
+     atomic {
+       !locked -> pop_idle_p(p);
+       if :: p == NONE -> global_queue++; global_size++ :: else fi
+     };
+     if :: p == NONE -> goto rest :: else fi
+#endif
   :: goto find
   :: break
   od;
@@ -267,8 +432,8 @@ end:
 
 /* Has no P. */
 proctype Thread() {
-  byte q = NONE, i;
-  bool go;
+  byte q = NONE, i, spare = NOBODY;
+  bool go, none;
   do
   :: i < THREADS ->
      i++;
@@ -281,62 +446,46 @@ proctype Thread() {
   od
 }
 
-/* Takes Ps from those who stay in user code: HandOffP(). */
+/* Takes Ps from those who stay in user code. */
 proctype Monitor() {
-  byte p = NONE, q = NONE, m, i;
-  bool go, start;
+  byte p = NONE, q = NONE, m, i, spare = NOBODY;
+  bool go, start, none, spins;
 end:
   do
   :: i == RETAKES -> break
   :: i < RETAKES ->
      i++;
      select(m : 0 .. NM - 1);
+#ifdef LIMIT
+     atomic { !locked -> pop_idle_m(spare) };
+     if
+     :: spare != NOBODY ->
+        /* Refused: ReturnM(). */
+        atomic { !locked -> asleep[spare] = 1; spare = NOBODY };
+#ifndef RETURNMUTE
+        if
+        :: idle_count > 0 -> if :: need -> wake_p() :: else fi
+        :: else
+        fi
+#endif
+     :: atomic { spare != NOBODY && held[m] != NONE -> p = held[m]; held[m] = NONE }; hand_off(p)
+     :: spare == NOBODY
+     fi;
+#else
 end_held:
      atomic { held[m] != NONE -> p = held[m]; held[m] = NONE };
-     if
-     :: queue[p] > 0 -> give_p(p, 0)
-     :: else ->
-       if
-       :: global_size > 0 -> give_p(p, 0)
-       :: else ->
-         go = 0;
-         if
-         :: spinning == 0 ->
-            if
-            :: idle_count == 0 -> atomic { if :: spinning == 0 -> spinning = 1; go = 1 :: else fi }
-            :: else
-            fi
-         :: else
-         fi;
-         if
-         :: go -> go = 0; give_p(p, 1)
-         :: else ->
-            atomic {
-              !locked;
-              if
-              :: global_queue == 0 && queue[p] == 0 -> push_idle_p(p)
-              :: else -> start = 1
-              fi
-            };
-            if
-            :: start -> start = 0; give_p(p, 0)
-            :: else ->
-#ifndef HANDOFFMUTE
-               if :: need -> wake_p() :: else fi
+     hand_off(p);
 #endif
-            fi
-         fi
-       fi
-     fi;
      p = NONE; m = 0
   od
 }
 
 init {
   byte i;
+  bool all_busy;
   atomic {
     for (i : 0 .. NP - 1) { if :: i >= BUSY -> idle[i] = 1; idle_count++ :: else fi };
-    for (i : 0 .. NM - 1) { run M(i) };
+    for (i : 0 .. NM - 1) { if :: i >= BUSY -> asleep[i] = 1 :: else fi; run M(i) };
     run Thread();
 #if RETAKES > 0
     run Monitor()
@@ -344,6 +493,9 @@ init {
   };
   timeout;
   assert(!locked && spinning == 0);
-  for (i : 0 .. NP - 1) { assert(idle_count == 0 || queue[i] == 0) };
-  assert(idle_count == 0 || global_queue == 0)
+#ifdef LIMIT
+  all_busy = !SOMEBODY_SLEEPS && !polls;
+#endif
+  for (i : 0 .. NP - 1) { assert(idle_count == 0 || queue[i] == 0 || all_busy) };
+  assert(idle_count == 0 || global_queue == 0 || all_busy)
 }
