@@ -17,22 +17,25 @@
 // where one that changes its P stays with it.
 //
 // `Env` is who looks:
+// clang-format off
 //   using Task
 //   uint32_t Random()
-//   bool MustStop()                                 to look any further
-//   Task* TakeOwn()                                 from its own queue; so all others: or null
-//   Task* TakeFromGlobal(uint32_t most)             one to run, and perhaps more for its own queue
-//   Task* TakeFromNode(int node, uint32_t most)     the same
-//   Task* RunTimersOf(int victim)                   those that are due: what is in its own queue
-//   then bool HasNothing(int victim)                     idle, and its queue empty Task*
-//   StealHalf(int victim)                     one to run, the others for its own queue Task*
-//   StealNext(int victim)                     what the victim would run next
+//   bool MustStop()                              looking any further
+//   Task* TakeOwn()                              from its own queue; this and all below: or null
+//   Task* TakeFromGlobal(uint32_t most)          one to run, and perhaps more for its own queue
+//   Task* TakeFromNode(int node, uint32_t most)  the same
+//   Task* RunTimersOf(int victim)                those that are due: what is in its own queue then
+//   bool HasNothing(int victim)                  idle, and its queue empty
+//   Task* StealHalf(int victim)                  one to run, the others for its own queue
+//   Task* StealNext(int victim)                  what the victim would run next
+// clang-format on
 #ifndef WEFT_SCHED_INTERNAL_FIND_WORK_H_
 #define WEFT_SCHED_INTERNAL_FIND_WORK_H_
 
 #include <algorithm>
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "sched/internal/node_map.h"
 
 namespace weft::internal {
