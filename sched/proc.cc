@@ -15,14 +15,15 @@
 //     1 publish it (exchange: a full      1 under sched.lock: look at the global queue;
 //       barrier on x86)                     put the P on the idle list
 //     2 read idle_p_count, spinning       2 --spinning (a locked instruction)
-//     3 a P is idle and nobody spins:     3 look again at all local queues, the global
-//       ++spinning, start an M              queue and the timers; on a find take an idle
-//                                           P and spin again
+//     3 a P is idle and nobody spins:     3 look again at all local queues and the global
+//       ++spinning, start an M              queue; on a find take an idle P and spin again
 //
 //   Either the maker reads the state after 2, and starts an M; or the second look comes after 1,
 //   and finds the work. Both barriers are needed: a release store in 1 would let 2 overtake it. The
 //   second look covers the global queue too, since a plain thread may have pushed there between the
-//   giver-up's 1 and 2, when it still counted as spinning.
+//   giver-up's 1 and 2, when it still counted as spinning. It does not cover timers: who has found
+//   nothing goes on to wait in the poller, where timers are looked at once more (below), unless
+//   somebody waits there already, who is told of them.
 //
 // - Where work is found or made and no P is idle, Sched::need_spinning says so to the next M that
 //   puts a P on the idle list. One that spins looks again anyway. One that does not, as enough
@@ -63,7 +64,7 @@ namespace {
 // Before it looks at the poller a P helps another one that has not gone on to its next goroutine
 // for so many of these looks.
 constexpr int kLooksUnchanged = 8;
-// How often it does so before it looks there in any case.
+// How often it does so before it goes on to look there, if it is not about to leave that look out.
 constexpr int kBacklogsInARow = 4;
 // How long a thief leaves a running P's runnext alone: its owner is about to run it.
 constexpr int64_t kStealNextPauseNanos = 3'000;
@@ -134,7 +135,7 @@ class Looker {
     G* g = internal::TakeFromNode(p_, node, most);
     // Not all that were taken run now, and a spinner that gave up while they moved may have seen
     // none of them. (One that spins itself wakes the next before it runs what it has found.)
-    if (g != nullptr && !m_->spinning) WakeP();
+    if (g != nullptr && !m_->spinning.load(std::memory_order_relaxed)) WakeP();
     return g;
   }
 
@@ -325,6 +326,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
+      // No Busy(): a P comes to that by looks that found something, or it would have gone on from
+      // them to steal the same goroutines.
       if (G* g = TakeBacklog(m, p); g != nullptr) return g;
       p->backlogs_taken = 0;
       if (p->poll_history.Look()) {

@@ -54,7 +54,9 @@ void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(stop_lock) {
     sched.stopping.store(true, std::memory_order_seq_cst);
     int count = 0;
     if (self != nullptr) {
-      self->p.load(std::memory_order_relaxed)->status.store(PStatus::kStopped);
+      // Relaxed, like all of a P's status: who goes by it has the lock, or takes it for a hint.
+      self->p.load(std::memory_order_relaxed)
+          ->status.store(PStatus::kStopped, std::memory_order_relaxed);
       ++count;
     }
     while (P* p = PopIdleP(/*near=*/0)) {

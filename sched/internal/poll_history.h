@@ -37,7 +37,7 @@ class PollHistory {
     leaves_out_ = std::min(2 * leaves_out_, kMostLeftOut);
   }
 
-  // A look has found something; or it was left out, and there was work elsewhere.
+  // There was work: the look has found it, or after one in vain, or left out, it was elsewhere.
   void Busy() { *this = PollHistory(); }
 
   static constexpr uint32_t kTrust = 4;
