@@ -298,6 +298,9 @@ void LeaveM(M* m) {
   m->signal_stack.reset();
   {
     LockGuard guard(m->lock);
+    // A request that nobody has answered must not wait for the next thread that has this memory:
+    // libc hands it on as it is. With the lock, under which requests are made.
+    if (m->guard_word != nullptr) __atomic_store_n(m->guard_word, 0, __ATOMIC_RELAXED);
     m->guard_word = nullptr;
     m->attn.store(InitialAttention(), std::memory_order_relaxed);
   }
