@@ -105,12 +105,13 @@ int StartCatchingSignals() {
 void CatchSignals(SignalSet signals) {
   signals &= ~__atomic_load_n(&wanted, __ATOMIC_RELAXED);
   __atomic_fetch_or(&wanted, signals, __ATOMIC_SEQ_CST);
-  __atomic_fetch_and(&passed_over, ~signals, __ATOMIC_SEQ_CST);
   struct sigaction action = {};
   action.sa_handler = Handle;
   action.sa_flags = SA_RESTART | SA_ONSTACK;
   sigfillset(&action.sa_mask);
   ForEach(signals, [&](int signal) { SetAction(signal, action); });
+  // After the actions: what a handler that has found `wanted` clear sends again must find ours.
+  __atomic_fetch_and(&passed_over, ~signals, __ATOMIC_SEQ_CST);
 }
 
 void ReleaseSignals(SignalSet signals, Afterwards afterwards) {

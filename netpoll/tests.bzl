@@ -435,6 +435,19 @@ def netpoll_tests():
     )
 
     weft_cc_test(
+        name = "signal_race_test",
+        size = "medium",
+        srcs = ["signal_race_test.cc"],
+        deps = [
+            ":signal",
+            "//chan",
+            "//stack:context",
+            "//tests:rounds",
+            "@com_google_googletest//:gtest_main",
+        ],
+    )
+
+    weft_cc_test(
         name = "signal_test",
         size = "medium",
         srcs = ["signal_test.cc"],
