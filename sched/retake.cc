@@ -27,6 +27,7 @@
 
 #include <cstdio>
 
+#include "sched/internal/delay.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
 #include "sched/internal/thread_state.h"
@@ -114,6 +115,7 @@ bool TakeBack(M* m, P* p, Revoked why) {
     SayThatThreadsAreShort();
     return false;
   }
+  WEFT_DELAY_POINT("retake.spare");
   P* taken = Revoke(m, why, p);
   if (taken == nullptr) {
     ReturnM(spare);

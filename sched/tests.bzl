@@ -166,6 +166,7 @@ def sched_tests():
             ":goroutine",
             ":snapshot",
             ":testing",
+            ":timer",
             "@com_google_absl//absl/time",
             "@com_google_googletest//:gtest_main",
         ],

@@ -17,6 +17,7 @@
 #include "sched/internal/delay.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
+#include "sched/timer.h"
 
 namespace weft {
 namespace {
@@ -53,20 +54,23 @@ struct Gate {
 Gate none;       // no thread is to be had for a P
 Gate stop;       // a thread without a P is about to sleep
 Gate to_poller;  // or to wait in the poller
+Gate spare;      // the monitor has a thread in hand, for a P that it is about to take
 
 void HoldUp(const char* point) {
   const std::string_view at = point;
   if (at == "threads.none") none.Pass();
   if (at == "threads.stop") stop.Pass();
   if (at == "proc.to_poller") to_poller.Pass();
+  if (at == "retake.spare") spare.Pass();
 }
 
 // A goroutine that blocks its thread, and has given up its P for that, as often as it is told to.
 struct Blocker {
-  std::atomic<int> sections{0};      // that it has entered
-  std::atomic<int> may_leave{0};     // so many of them
-  std::atomic<bool> goes_on{false};  // after the first, to the second
-  std::atomic<bool> starts{false};   // another goroutine in between
+  std::atomic<int> sections{0};        // that it has entered
+  std::atomic<int> may_leave{0};       // so many of them
+  std::atomic<bool> goes_on{false};    // after the first, to the second
+  std::atomic<bool> is_silent{false};  // blocks in between too, and does not say so, for as long
+  std::atomic<bool> starts{false};     // another goroutine in between
   std::atomic<bool> ended{false};
   std::atomic<bool> other_ran{false};
 };
@@ -92,7 +96,11 @@ class ThreadLimitTest : public ::testing::Test {
     none.Open();
     stop.Open();
     to_poller.Open();
-    for (const auto& blocker : blockers_) blocker->may_leave.store(2);
+    spare.Open();
+    for (const auto& blocker : blockers_) {
+      blocker->is_silent.store(false);
+      blocker->may_leave.store(2);
+    }
     SetMaxThreads(before_);
     for (const auto& blocker : blockers_) {
       EXPECT_TRUE(Comes([&] { return blocker->ended.load(); }));
@@ -118,6 +126,7 @@ class ThreadLimitTest : public ::testing::Test {
       Go([self = blockers_.back()] {
         Block(*self);
         if (self->goes_on.load()) {
+          while (self->is_silent.load()) usleep(20'000);
           if (self->starts.load()) Go([self] { self->other_ran.store(true); });
           Block(*self);
         }
@@ -207,6 +216,31 @@ TEST_F(ThreadLimitTest, AThreadThatIsAboutToSleepTakesThePThatWaits) {
   EXPECT_FALSE(blocker(0).other_ran.load());
   stop.Open();
   EXPECT_TRUE(Comes([&] { return blocker(0).other_ran.load() && blocker(1).ended.load(); }));
+}
+
+// It gives the thread back, as there is nothing to take any more.
+TEST_F(ThreadLimitTest, TheThreadThatTheMonitorHasInHandTakesThePThatWaits) {
+#ifdef NDEBUG
+  GTEST_SKIP() << "no delay points";
+#endif
+  BlockAllBut(1);
+  spare.Close();
+  blocker(0).starts.store(true);
+  blocker(0).is_silent.store(true);
+  blocker(0).goes_on.store(true);
+  blocker(0).may_leave.store(1);
+  ASSERT_TRUE(Comes([] { return GetSchedSnapshot().idle_procs == 0; }));
+  // The other one leaves the poller for it, and sleeps, as it finds no P.
+  CallbackTimer timer([](CallbackTimer&) {});
+  timer.Start(Instant::Now() + absl::Hours(1));
+  ASSERT_TRUE(Comes([] { return spare.reached.load(); }));
+  blocker(0).is_silent.store(false);
+  ASSERT_TRUE(Comes([&] { return blocker(0).sections.load() == 2; }));
+  ASSERT_TRUE(IsIdle());
+  EXPECT_FALSE(blocker(0).other_ran.load());
+  spare.Open();
+  EXPECT_TRUE(Comes([&] { return blocker(0).other_ran.load(); }));
+  timer.Stop();
 }
 
 // Whoever stops the world has counted those that are idle before.
