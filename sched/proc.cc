@@ -326,8 +326,8 @@ G* FindRunnable(M* m, bool* inherits_slice) {
 
     Poller* poller = sched.poller.load(std::memory_order_acquire);
     if (poller->waiters() > 0 && sched.last_poll.load(std::memory_order_relaxed) != 0) {
-      // No Busy(): a P comes to that by looks that found something, or it would have gone on from
-      // them to steal the same goroutines.
+      // No Busy(): a P comes to that by looks that found something. From one in vain, or left out,
+      // it, or who spins in its place, goes on to steal the same goroutines.
       if (G* g = TakeBacklog(m, p); g != nullptr) return g;
       p->backlogs_taken = 0;
       if (p->poll_history.Look()) {
