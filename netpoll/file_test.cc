@@ -34,6 +34,7 @@ using testing::ExpectClosed;
 using testing::ForEachSetting;
 using testing::Must;
 using testing::Numbers;
+using testing::OpenFileId;
 using testing::ProcessResult;
 using testing::Rounds;
 using testing::RunProcess;
@@ -234,11 +235,13 @@ TEST_P(FileTest, TheLastHandleCloses) {
   ForEachSetting([this](TaskKind) {
     File file = Must(Create(Path("data")));
     const int fd = file.fd();
+    const OpenFileId id(fd);
     File copy = file;
     file = File();
     EXPECT_OK(copy.Write("x"));
+    EXPECT_TRUE(id.IsAt(fd));
     copy = File();
-    EXPECT_EQ(fcntl(fd, F_GETFD), -1);
+    EXPECT_FALSE(id.IsAt(fd));
   });
 }
 
@@ -249,6 +252,7 @@ TEST_P(FileTest, CloseEndsReadsOfBlockingDescriptors) {
   ForEachSetting([](TaskKind kind) {
     for (int i = 0; i < Rounds(30, 3); ++i) {
       const BlockingPipe pipe;
+      const OpenFileId id(pipe.ends[0]);
       const File reader = Must(WrapFile(pipe.ends[0], "in"));
       std::atomic<int> begun{0};
       TaskGroup tasks(kind);
@@ -263,8 +267,8 @@ TEST_P(FileTest, CloseEndsReadsOfBlockingDescriptors) {
         ASSERT_TRUE(Eventually([&] { return begun.load() == 3; }));
       }
       EXPECT_OK(reader.Close());
+      EXPECT_FALSE(id.IsAt(pipe.ends[0]));
       tasks.Wait();
-      EXPECT_EQ(fcntl(pipe.ends[0], F_GETFD), -1);
       close(pipe.ends[1]);
     }
   });

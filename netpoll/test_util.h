@@ -3,6 +3,7 @@
 #define WEFT_NETPOLL_TEST_UTIL_H_
 
 #include <dirent.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -133,6 +134,21 @@ class StalledListener {
  private:
   Listener listener_;
   std::vector<Conn> queued_;
+};
+
+// The file that a descriptor refers to. Whether it still does cannot be told by the number: once
+// that is closed any thread of the process may be given it again, the runtime's monitor for one.
+class OpenFileId {
+ public:
+  explicit OpenFileId(int fd) { EXPECT_EQ(fstat(fd, &status_), 0); }
+  // Whether `fd` refers to that file, which others must keep from being freed.
+  bool IsAt(int fd) const {
+    struct stat now;
+    return fstat(fd, &now) == 0 && now.st_dev == status_.st_dev && now.st_ino == status_.st_ino;
+  }
+
+ private:
+  struct stat status_ = {};
 };
 
 // Descriptors that this process has open, but for those of the system's own files, as the runtime's
