@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "sched/clock.h"
 #include "sched/goroutine.h"
+#include "sched/internal/thread.h"
 #include "sched/profiles.h"
 #include "sched/snapshot.h"
 #include "sched/sync/mutex.h"
@@ -220,19 +221,25 @@ TEST(MutexProfileTest, BlamesWritersAndReaders) {
     const Difference writer("mutex", "WriterUnlocks");
     const Difference reader("mutex", "ReaderUnlocks");
     RWMutex mutex;
+    WaitGroup readers;
     WaitGroup done;
     mutex.Lock();
-    done.Add(3);
+    readers.Add(2);
     for (int i = 0; i < 2; ++i) {
       Go([&] {
-        const ReaderLock lock(mutex);
-        done.Done();
+        {
+          const ReaderLock lock(mutex);
+        }
+        readers.Done();
       });
     }
     EXPECT_TRUE(Eventually([] { return Waiting("sync.RWMutex.RLock") == 2; }));
     Sleep(kHeld);
     WriterUnlocks(mutex);
+    // The last of the readers is blamed, which has to be the one below.
+    readers.Wait();
     mutex.RLock();
+    done.Add(1);
     Go([&] {
       const WriterLock lock(mutex);
       done.Done();
@@ -272,11 +279,14 @@ TEST(SchedLatencyProfileTest, SaysWhoWaitedForItsTurn) {
       done.Done();
     });
     while (Waiting("chan receive") == 0) Yield();
-    StartSeveral(10, done);
-    c.Send(1);
-    // Less than what the monitor lets pass.
-    const Instant until = Instant::Now() + absl::Milliseconds(3);
-    while (Instant::Now() < until) {
+    {
+      // No monitor takes the P from within the runtime, so that all of them wait.
+      const internal::RuntimeSection section;
+      StartSeveral(10, done);
+      c.Send(1);
+      const Instant until = Instant::Now() + absl::Milliseconds(3);
+      while (Instant::Now() < until) {
+      }
     }
     done.Wait();
     SetSchedLatencyProfileFraction(0);

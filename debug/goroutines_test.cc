@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <utility>
@@ -165,6 +166,12 @@ TEST(GoroutinesTest, ShowsEachStateWithItsFrames) {
     });
     std::vector<GoroutineTrace> traces;
     std::string headers;
+    // A thread that blocks may be late to answer, and the dump does not wait for it for long.
+    const auto has_frames = [&](const std::atomic<uint64_t>& id) {
+      return std::any_of(traces.begin(), traces.end(), [&](const GoroutineTrace& trace) {
+        return trace.goroutine.id == id.load() && !trace.unavailable;
+      });
+    };
     const auto is = [&](const std::atomic<uint64_t>& id, const char* state) {
       return absl::StartsWith(Of(headers, id.load()),
                               absl::StrCat("goroutine ", id.load(), " [", state, "]:"));
@@ -173,7 +180,8 @@ TEST(GoroutinesTest, ShowsEachStateWithItsFrames) {
       traces = GetGoroutineTraces({.signal = DefaultTraceSignal()});
       headers = Headers(traces);
       return is(receiver, "chan receive") && is(locked, "chan receive, locked to thread") &&
-             is(blocked, "syscall") && is(sleeper, "sleep") && is(mutexer, "sync.Mutex.Lock") &&
+             is(blocked, "syscall") && (has_frames(blocked) || kSignalsAreLate) &&
+             is(sleeper, "sleep") && is(mutexer, "sync.Mutex.Lock") &&
              (is(spinner, "running") || is(spinner, "preempted") || is(spinner, "runnable"));
     })) << headers;
     const std::string dump = FormatGoroutines(traces);
@@ -288,12 +296,13 @@ TEST(GoroutinesTest, SaysForHowLongTheyWait) {
     return absl::InfiniteDuration();
   };
   ASSERT_TRUE(Eventually([&] { return waiting() == absl::ZeroDuration(); })) << "nobody looked yet";
+  const Instant before = Instant::Now();
   NoteWaits();
-  const Instant noted = Instant::Now();
   EXPECT_TRUE(Eventually([&] { return waiting() > absl::Milliseconds(5); }));
   NoteWaits();
-  EXPECT_GE(waiting(), absl::Milliseconds(5)) << "it is the same wait";
-  EXPECT_LE(waiting(), Instant::Now() - noted + absl::Milliseconds(100));
+  const absl::Duration waited = waiting();
+  EXPECT_GE(waited, absl::Milliseconds(5)) << "it is the same wait";
+  EXPECT_LE(waited, Instant::Now() - before);
   c.Close();
   EXPECT_TRUE(Eventually([&] { return ended.load(); }));
 

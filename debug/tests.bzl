@@ -164,6 +164,7 @@ def debug_tests():
             "//sched:clock",
             "//sched:goroutine",
             "//sched:testing",
+            "//sched:waiter",
             "//sched/sync:mutex",
             "//sched/sync:rw_mutex",
             "//sched/sync:wait_group",

@@ -301,8 +301,7 @@ TEST(TraceTest, ShowsWhoWokeWhom) {
         c.Recv();
         done.Send(0);
       });
-      // Until it waits.
-      Sleep(absl::Milliseconds(5));
+      while (!IsIn("chan receive", "sleeper")) Sleep(absl::Microseconds(100));
       waker = GoroutineId();
       c.Send(1);
       done.Recv();
