@@ -13,7 +13,7 @@ STRESS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stress")
 BAZEL = """#!/bin/sh
 case "$1" in
   query) printf '%s\\n' $LABELS ;;
-  build) echo "$@" >> "$RECORD.bazel"; exit "${BUILD_STATUS:-0}" ;;
+  build) echo "$@" >> "$RECORD.bazel"; eval "$DO_build"; exit "${BUILD_STATUS:-0}" ;;
   info) echo "$BIN" ;;
 esac
 """
@@ -100,13 +100,38 @@ class StressTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertEqual([r[1] for r in self.runs() if r[0] == "serve_test"], ["11", "22"])
 
+    def test_what_has_not_run_is_not_ok(self):
+        self.env["LABELS"] = "//debug/http:serve_test //a:two"
+        self.script("bin/debug/http/serve_test", TEST)
+        done = self.stress("--repetitions=10")
+        self.assertEqual(done.returncode, 3, done.stdout)
+        self.assertRegex(done.stdout, r"ok +//a:two +10 repetitions\n")
+        self.assertRegex(done.stdout, r"not run //debug/http:serve_test +0 repetitions\n")
+        self.assertIn("0 tests failed; 1 have not run\n", done.stdout)
+
+    def test_with_a_filter_or_without_delays_each_repetition_has_all(self):
+        self.env["LABELS"] = "//netpoll:tls_test"
+        self.script("bin/netpoll/tls_test", TEST)
+        for argument in ("--filter=Tls*", "--no-delays"):
+            done = self.stress("--repetitions=2", argument)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertRegex(done.stdout, r"ok +//netpoll:tls_test +2 repetitions\n")
+        self.assertEqual([r[3] for r in self.runs()], ["all"] * 4)
+
+    def under_nohup(self, *arguments):
+        command = ["/bin/sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, STRESS,
+                   "--repetitions=1", *arguments]
+        return subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=120,
+                              check=False)
+
     def test_tests_have_the_default_signals_under_nohup_too(self):
         self.env["DO_two"] = "kill -HUP $$; kill -INT $$"
-        command = ["/bin/sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", sys.executable, STRESS,
-                   "--repetitions=1"]
-        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=120,
-                              check=False)
-        self.assertIn("FAILED //a:two, repetition 1: signal 1", done.stdout)
+        self.assertIn("FAILED //a:two, repetition 1: signal 1", self.under_nohup().stdout)
+
+    def test_the_build_ignores_what_nohup_has_it_ignore(self):
+        self.env["DO_build"] = "kill -HUP $$; kill -INT $$"
+        done = self.under_nohup()
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_what_fails_is_named_with_its_output_and_how_to_repeat_it(self):
         self.env["DO_two"] = "[ $WEFT_DELAY_SEED != 2 ] || { echo details; exit 5; }"
@@ -119,7 +144,9 @@ class StressTest(unittest.TestCase):
             self.assertEqual(file.read(), "details\n")
         self.assertEqual(os.listdir(self.path("logs")), ["a-two-2.log"])
         self.assertRegex(done.stdout, r"ok +//a/b:one +3 repetitions\n")
-        self.assertRegex(done.stdout, r"FAILED +//a:two +3 repetitions, 1 failed: 2\n")
+        # ... at the end too.
+        self.assertRegex(done.stdout, r"FAILED +//a:two +3 repetitions, 1 failed: 2\n"
+                         r"  again:  \(cd .* WEFT_DELAY_SEED=2 .*/bin/a/two\)\n")
 
     def test_one_that_always_fails_is_given_up(self):
         self.env["DO_two"] = "kill -ABRT $$"
