@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <string>
 
@@ -68,17 +69,17 @@ __attribute__((noinline)) uint64_t Checksum(uint64_t x) {
   return x;
 }
 
-__attribute__((noinline)) void Serve(Cache& cache, weft::Instant until) {
+__attribute__((noinline)) void Serve(Cache& cache, const std::atomic<bool>& stop) {
   uint64_t x = 1;
-  while (weft::Instant::Now() < until) {
+  while (!stop.load()) {
     x = Checksum(cache.Find(x));
     served.fetch_add(1);
     weft::Yield();
   }
 }
 
-__attribute__((noinline)) void RefreshNowAndThen(Cache& cache, weft::Instant until) {
-  while (weft::Instant::Now() < until) {
+__attribute__((noinline)) void RefreshNowAndThen(Cache& cache, const std::atomic<bool>& stop) {
+  while (!stop.load()) {
     cache.Refresh();
     weft::Sleep(absl::Milliseconds(5));
   }
@@ -99,17 +100,18 @@ int main(int argc, char** argv) {
     Cache cache;
     weft::WaitGroup all;
     all.Add(9);
-    const weft::Instant until = weft::Instant::Now() + absl::Seconds(1);
+    std::atomic<bool> stop{false};
+    const weft::Instant second = weft::Instant::Now() + absl::Seconds(1);
     weft::debug::DoWithLabels({{"what", "refresh"}}, [&] {
       weft::Go([&] {
-        RefreshNowAndThen(cache, until);
+        RefreshNowAndThen(cache, stop);
         all.Done();
       });
     });
     weft::debug::DoWithLabels({{"what", "serve"}}, [&] {
       for (int i = 0; i < 8; ++i) {
         weft::Go([&] {
-          Serve(cache, until);
+          Serve(cache, stop);
           all.Done();
         });
       }
@@ -118,6 +120,13 @@ int main(int argc, char** argv) {
     status.Update(Save(absl::StrCat(directory, "/goroutine.txt"), [](ProfileSink sink) {
       return WriteProfile("goroutine", sink, weft::debug::ProfileFormat::kText);
     }));
+    // For longer where the machine is busy, until the profile of processor time has something to
+    // say.
+    const std::clock_t enough = std::clock() + CLOCKS_PER_SEC / 10;
+    while (weft::Instant::Now() < second || std::clock() < enough) {
+      weft::Sleep(absl::Milliseconds(10));
+    }
+    stop.store(true);
     all.Wait();
     status.Update(Save(absl::StrCat(directory, "/cpu.pb.gz"),
                        [](ProfileSink sink) { return weft::debug::StopCpuProfile(sink); }));

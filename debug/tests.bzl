@@ -125,6 +125,7 @@ def debug_tests():
         testonly = True,
         srcs = ["profile_testing.cc"],
         hdrs = ["profile_testing.h"],
+        visibility = ["//debug:__subpackages__"],
         deps = [
             ":profile",
             "//tests:subprocess",
@@ -329,7 +330,11 @@ def debug_tests():
     weft_cc_test(
         name = "slow_program_test",
         srcs = ["slow_program_test.cc"],
-        data = [":slow_program"],
+        data = [
+            "PROFILES.md",
+            "slow_program.cc",
+            ":slow_program",
+        ],
         deps = [
             ":profile_testing",
             "//tests:subprocess",
