@@ -18,8 +18,8 @@ BAZEL = shlex.split(os.environ.get("BAZEL", "bazel"))
 # Where a configuration does not test everything: the packages that make stacks and switch them.
 STACK_PATTERNS = ["//stack/...", "//sched/..."]
 
-# What is tested while stacks rest and move at every occasion: all that runs on goroutines.
-TORTURE_PATTERNS = ["//stack/...", "//sched/...", "//chan/...", "//netpoll/...", "//tests/..."]
+# What is tested while stacks rest and move at every occasion: everything, as goroutines are everywhere.
+TORTURE_PATTERNS = ["//..."]
 # The occasions: name -> WEFTDEBUG.
 TORTURE_SETTINGS = {
     "rest": "stackrest=always,stackpoison=1",
@@ -139,6 +139,14 @@ def read_events(path):
         return
 
 
+def logs_in(event):
+    """The logs of a test result."""
+    prefix = "file://"
+    return [output["uri"][len(prefix):]
+            for output in event.get("testResult", {}).get("testActionOutput", [])
+            if output.get("name") == "test.log" and output.get("uri", "").startswith(prefix)]
+
+
 def read_outcome(path):
     """Of a build event file: {test: passed}, the set of targets that did not build, and
     {test: log of an attempt that failed}."""
@@ -153,12 +161,9 @@ def read_outcome(path):
             if not event.get("completed", {}).get("success", False):
                 broken.add(identity["targetCompleted"]["label"])
         elif "testResult" in identity:
-            result = event.get("testResult", {})
-            for output in result.get("testActionOutput", []):
-                uri = output.get("uri", "")
-                if (result.get("status") != "PASSED" and output.get("name") == "test.log"
-                        and uri.startswith("file://")):
-                    logs[identity["testResult"]["label"]] = uri[len("file://"):]
+            if event.get("testResult", {}).get("status") != "PASSED":
+                for log in logs_in(event):
+                    logs[identity["testResult"]["label"]] = log
         elif "testSummary" in identity:
             # A test that passes at the second attempt is FLAKY, which is not PASSED.
             status = event.get("testSummary", {}).get("overallStatus")
@@ -168,13 +173,14 @@ def read_outcome(path):
 
 def bazel(results, name, verb, flags, patterns, cwd=ROOT, startup=()):
     """One Bazel build or test, counted: each test, each target that does not build, and the build
-    as a whole, which fails for reasons that belong to no target, too."""
+    as a whole, which fails for reasons that belong to no target, too. The logs of all its tests."""
     with tempfile.TemporaryDirectory() as directory:
         events = os.path.join(directory, "events.json")
         status = run([*BAZEL, *startup, verb, "--keep_going", "--noshow_progress", "--color=no",
                       "--test_summary=terse", f"--disk_cache={CACHE}/bazel",
                       f"--build_event_json_file={events}", *flags, "--", *patterns], cwd)
         tests, broken, logs = read_outcome(events)
+        all_logs = [log for event in read_events(events) for log in logs_in(event)]
     if verb == "test":
         for label, passed in sorted(tests.items()):
             results.add(f"{name}: {label}", passed, logs.get(label))
@@ -185,6 +191,7 @@ def bazel(results, name, verb, flags, patterns, cwd=ROOT, startup=()):
     built = status in (0, 3, 4)
     results.add(f"{name}: bazel {verb} {' '.join(patterns)}" + ("" if built else f" ({status})"),
                 built)
+    return all_logs
 
 
 def run_configuration(results, name, patterns, extra):
