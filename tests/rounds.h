@@ -3,7 +3,8 @@
 // A test that looks for one order of steps among many tries often. Run once, it does all of that by
 // itself. tools/stress runs it a thousand times, each time with other delays (WEFT_DELAY_SEED, see
 // internal/delay.h): what it checks stays the same then, but it tries less often at a time, or what
-// finds most, other delays, would be had too rarely.
+// finds most, other delays, would be had too rarely. So it is under Valgrind (WEFT_VALGRIND, which
+// tools/torture --valgrind sets), where all takes some fifty times as long.
 //
 //   for (int i = 0; i < Rounds(10'000); ++i) { ... }
 //   Sleep(Shortened(absl::Seconds(1)));
@@ -29,7 +30,11 @@ inline uint64_t Repetition() {
   }();
   return repetition;
 }
-inline bool Repeated() { return Repetition() != 0; }
+inline bool UnderValgrind() {
+  static const bool under_valgrind = std::getenv("WEFT_VALGRIND") != nullptr;
+  return under_valgrind;
+}
+inline bool Repeated() { return Repetition() != 0 || UnderValgrind(); }
 
 // `alone`, or `repeated` where the test is repeated; a hundredth, but not 0, if that is not given.
 // For counts and sizes that only make an event more likely, never for what a test needs to say
@@ -54,7 +59,7 @@ std::vector<T> AllInTurn(std::initializer_list<T> all, uint64_t every = 1) {
 inline bool IsTurn(std::string_view name, uint64_t of) {
   uint64_t sum = Repetition() / 4;
   for (const char c : name) sum += static_cast<unsigned char>(c);
-  return !Repeated() || sum % of == 0;
+  return Repetition() == 0 || sum % of == 0;
 }
 
 }  // namespace weft::testing
