@@ -98,27 +98,35 @@ def debug_tests():
         ],
     )
 
-    weft_cc_test(
-        name = "goroutines_test",
-        srcs = ["goroutines_test.cc"],
-        copts = ["-g"],
-        data = [":goroutines_program"],
-        deps = [
-            ":goroutines",
-            ":symbolizer",
-            "//chan",
-            "//sched:clock",
-            "//sched:goroutine",
-            "//sched:testing",
-            "//sched/sync:mutex",
-            "//stack:context",
-            "//tests:rounds",
-            "//tests:subprocess",
-            "@com_google_absl//absl/strings",
-            "@com_google_absl//absl/time",
-            "@com_google_googletest//:gtest_main",
-        ],
-    )
+    # Also while stacks move: whoever asks for the frames of one that runs comes upon it in a move.
+    for name, env in {
+        "goroutines_test": {},
+        "goroutines_move_test": {"WEFTDEBUG": "stackmove=always"},
+    }.items():
+        weft_cc_test(
+            name = name,
+            srcs = ["goroutines_test.cc"],
+            copts = ["-g"],
+            data = [":goroutines_program"],
+            env = env,
+            # tools/torture brings its own settings.
+            tags = ["stack-setting"] if env else [],
+            deps = [
+                ":goroutines",
+                ":symbolizer",
+                "//chan",
+                "//sched:clock",
+                "//sched:goroutine",
+                "//sched:testing",
+                "//sched/sync:mutex",
+                "//stack:context",
+                "//tests:rounds",
+                "//tests:subprocess",
+                "@com_google_absl//absl/strings",
+                "@com_google_absl//absl/time",
+                "@com_google_googletest//:gtest_main",
+            ],
+        )
 
     weft_cc_library(
         name = "profile_testing",

@@ -187,6 +187,8 @@ void* Move(void* sp, Resident& resident, Slot& to) {
   std::memcpy(new_sp, sp, used);
   // Tops are at page boundaries: what is aligned stays so.
   ShiftFramePointers(new_sp, to.hi - hi);
+  // Before the old place is anybody's: who looks for the frames meanwhile looks from there.
+  context.sp = new_sp;
   context.stack_lo = to.lo;
   context.stack_hi = to.hi;
   context.guard = GuardFor(to);

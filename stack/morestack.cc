@@ -65,8 +65,9 @@ __attribute__((constructor)) static void FindVectorBytes() {
                                                         : 16;
 }
 
-// From the assembly, on the thread's stack if `thread` is not null. `frame` is the frame of the
-// function in the assembly, in which the argument registers are; the others are at `sp`.
+// From the assembly, on the thread's stack if `thread` is not null; context->sp is `sp`, too.
+// `frame` is the frame of the function in the assembly, in which the argument registers are; the
+// others are at `sp`.
 __attribute__((visibility("hidden"))) StackAnswer weft_stack_check(Context* context, void* sp,
                                                                    uintptr_t frame,
                                                                    uintptr_t guard_word,
@@ -75,8 +76,6 @@ __attribute__((visibility("hidden"))) StackAnswer weft_stack_check(Context* cont
   if (guard_word == kGuardRequest) {
     if (auto* answer = weft_stack_request_handler.load(std::memory_order_acquire);
         answer != nullptr) {
-      // It may take long: who looks for the frames meanwhile finds them as in one that was left.
-      context->sp = sp;
       answer(*context);
     }
   }

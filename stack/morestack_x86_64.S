@@ -266,9 +266,11 @@ weft_check_off_stack:
         .cfi_rel_offset %r15, 0
 
         // First of all nothing is current any more: a signal handler that comes now, on either stack,
-        // has __morestack return at once, whatever is in the guard word.
+        // has __morestack return at once, whatever is in the guard word. If it looks for the frames,
+        // it finds them from where this context has been left.
         movq    weft_current_context@gottpoff(%rip), %rax
         movq    %fs:(%rax), %rbx
+        movq    %rsp, WEFT_CONTEXT_SP(%rbx)
         movq    $0, %fs:(%rax)
         xorl    %ecx, %ecx
         xchgq   %rcx, %fs:0x70
