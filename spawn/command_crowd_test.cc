@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "netpoll/pollfd.h"
 #include "sched/goroutine.h"
@@ -147,8 +148,10 @@ TEST_P(CommandCrowdTest, FiveHundredHangAtOnce) {
       ASSERT_EQ(ReadLine(command.out()), "x");
     }
     EXPECT_EQ(ended.load(), 0);
-    // Fewer than children, by far: those that have started others, and the scheduler's own.
-    EXPECT_LT(Threads(), 40);
+    // Fewer than children, by far: those that have started others, and the scheduler's own. On a
+    // busy machine more were at work at a time, which end when they have been idle for a while.
+    EXPECT_TRUE(weft::testing::Eventually([] { return Threads() < 40; }, absl::Minutes(1)))
+        << Threads();
     for (Command& command : commands) EXPECT_TRUE(command.in().Close().ok());
     tasks.Wait();
     EXPECT_FALSE(HasChildren());
