@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -102,6 +105,89 @@ TEST_P(GiveBackTest, AStackThatWasDeepOnceAndWaits) {
   gate.Send(7);
   EXPECT_EQ(done.Recv(), 7);
   GiveBackUntil(stack::kKeptBytes / kPage + 4);
+}
+
+// A stack of a program's own, of which every page is there, at a higher address than `slot`.
+class StackAbove {
+ public:
+  static constexpr size_t kBytes = 256 << 10;
+
+  explicit StackAbove(const stack::Slot& slot) {
+    constexpr uintptr_t kStep = uintptr_t{1} << 28;
+    uintptr_t at = (reinterpret_cast<uintptr_t>(slot.hi) + kStep) & ~(kStep - 1);
+    while (memory_ == MAP_FAILED && at < uintptr_t{1} << 47) {
+      memory_ = mmap(reinterpret_cast<void*>(at), kBytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+      at += kStep;
+    }
+    if (memory_ != MAP_FAILED) std::memset(memory_, 1, kBytes);
+  }
+  ~StackAbove() {
+    if (memory_ != MAP_FAILED) munmap(memory_, kBytes);
+  }
+  void* memory() const { return memory_ == MAP_FAILED ? nullptr : memory_; }
+
+ private:
+  void* memory_ = MAP_FAILED;
+};
+
+struct OwnStack {
+  Chan<int> waiting = Chan<int>(0);
+  Chan<int> gate = Chan<int>(0);
+  ucontext_t outside;
+  ucontext_t inside;
+  int got = 0;
+};
+
+void ParkOnOwnStack(unsigned high, unsigned low) {
+  auto* own = reinterpret_cast<OwnStack*>(uintptr_t{high} << 32 | low);
+  own->waiting.Send(1);
+  own->got = *own->gate.Recv();
+}
+
+// Parks on the stack `memory`. What gate gives then, and 100 if the outer frames are whole.
+__attribute__((noinline)) UNOPTIMIZED int SwitchStacks(OwnStack* own, void* memory) {
+  volatile char frame[8 * kPage];
+  for (volatile char& byte : frame) byte = 5;
+  if (getcontext(&own->inside) != 0) return -1;
+  own->inside.uc_stack.ss_sp = memory;
+  own->inside.uc_stack.ss_size = StackAbove::kBytes;
+  own->inside.uc_link = &own->outside;
+  const auto address = reinterpret_cast<uintptr_t>(own);
+  makecontext(&own->inside, reinterpret_cast<void (*)()>(ParkOnOwnStack), 2,
+              static_cast<unsigned>(address >> 32), static_cast<unsigned>(address));
+  if (swapcontext(&own->outside, &own->inside) != 0) return -1;
+  const bool whole = std::all_of(frame, frame + sizeof frame, [](char byte) { return byte == 5; });
+  return own->got + (whole ? 100 : 0);
+}
+
+TEST_P(GiveBackTest, NothingOfAStackThatIsLeftForOneOfTheProgramsOwn) {
+  if (testing::HasDebugSetting("stackmove=always")) {
+    GTEST_SKIP() << "the mover keeps the slots that it goes to and fro between";
+  }
+  const auto own = std::make_unique<OwnStack>();
+  Chan<int> done(0);
+  Go([own = own.get(), done] {
+    const stack::Slot* slot = stack::FindSlot(__builtin_frame_address(0));
+    ASSERT_NE(slot, nullptr);
+    const StackAbove above(*slot);
+    ASSERT_NE(above.memory(), nullptr);
+    done.Send(SwitchStacks(own, above.memory()));
+  });
+  own->waiting.Recv();
+  // When this one has given back what it does not use, the other has been looked at too.
+  Chan<int> down(0);
+  Chan<int> gate(0);
+  Go([=] {
+    GoDown(kPages);
+    down.Send(1);
+    gate.Recv();
+  });
+  down.Recv();
+  GiveBackUntil(stack::kKeptBytes / kPage + 16);
+  gate.Send(1);
+  own->gate.Send(7);
+  EXPECT_EQ(done.Recv(), 107);
 }
 
 TEST_P(GiveBackTest, NobodyIsLostWhileItIsGivenBack) {

@@ -2,15 +2,21 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <stdexcept>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "chan/chan.h"
 #include "sched/goroutine.h"
+#include "sched/internal/give_back.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
+#include "stack/context.h"
 #include "stack/grow.h"
 #include "stack/mode.h"
+#include "stack/rest.h"
+#include "stack/segment.h"
 #include "stack/slots.h"
 #include "tests/debug_setting.h"
 #include "tests/rounds.h"
@@ -21,9 +27,14 @@ namespace {
 using testing::HasDebugSetting;
 using testing::Rounds;
 
-// Before any goroutine has a stack.
+// Before any goroutine has a stack. The first segments are made before the first stacks, so that
+// they lie above those.
 [[maybe_unused]] const bool copying = [] {
   stack::SetStackGrowth(stack::Growth::kCopy);
+  stack::SlotCache cache;
+  for (const auto size : {stack::SizeClass::k64KiB, stack::RestingSizeClass()}) {
+    stack::Release(cache, stack::Acquire(cache, size));
+  }
   return true;
 }();
 
@@ -137,6 +148,66 @@ TEST(StackGrowthTest, CallbacksOfForeignCodeGrowAndPark) {
       for (const char one : sorted) EXPECT_EQ(one, 1);
     });
   });
+}
+
+// Goes on to a segment, uses most of that, and waits at its beginning.
+struct ParksOnASegment {
+  Chan<bool> waiting = Chan<bool>(0);
+  Chan<int> gate = Chan<int>(0);
+};
+ParksOnASegment* parks_on_a_segment = nullptr;
+
+__attribute__((noinline)) int64_t ParkOnASegment(int64_t n) {
+  volatile int64_t mine = n;
+  const stack::Context& context = *stack::weft_current_context;
+  const stack::Slot* slot = stack::FindSlot(context.stack_lo);
+  int64_t below = 0;
+  if (slot != nullptr && slot->segment != nullptr) {
+    below = Deep(1'000) - SumTo(1'000);
+    parks_on_a_segment->waiting.Send(context.stack_lo > slot->segment->outer_hi);
+    parks_on_a_segment->gate.Recv();
+  } else {
+    below = ParkOnASegment(n + 1);
+  }
+  return below + mine - n;
+}
+
+int CompareOnASegment(const void* a, const void* b) {
+  const int x = *static_cast<const int*>(a);
+  const int y = *static_cast<const int*>(b);
+  return static_cast<int>(ParkOnASegment(0)) + (x < y ? -1 : x > y ? 1 : 0);
+}
+
+TEST(StackGrowthTest, NothingIsGivenBackOfAStackThatIsLeftForASegment) {
+  if (!stack::kMayMove) GTEST_SKIP() << "slots stay with their goroutines here";
+  SetMaxProcs(2);
+  ParksOnASegment parks;
+  parks_on_a_segment = &parks;
+  Chan<int> result(0);
+  Go([result] {
+    int values[2] = {2, 1};
+    // The stack of a foreign function stays where it is.
+    std::qsort(values, 2, sizeof(int), CompareOnASegment);
+    result.Send(values[0]);
+  });
+  ASSERT_TRUE(*parks.waiting.Recv()) << "the segment lies below the stack";
+  // When this one has given back what it does not use, the other has been looked at too.
+  Chan<int> waiting(0);
+  Chan<int> gate(0);
+  Go([waiting, gate] {
+    Deep(300);
+    waiting.Send(1);
+    gate.Recv();
+  });
+  waiting.Recv();
+  const uint64_t before = stack::GetRestStats().given_back;
+  EXPECT_TRUE(testing::Eventually([&] {
+    internal::GiveBackStacks(absl::ZeroDuration());
+    return stack::GetRestStats().given_back > before;
+  }));
+  gate.Send(1);
+  parks.gate.Send(1);
+  EXPECT_EQ(result.Recv(), 1);
 }
 
 __attribute__((noinline)) int64_t ThrowBelow(int64_t n) {

@@ -361,7 +361,11 @@ def sched_tests():
         name = "stack_growth_test",
         size = "medium",
         srcs = ["stack_growth_test.cc"],
-        deps = _STACKS_TEST_DEPS + ["//stack:grow"],
+        deps = _STACKS_TEST_DEPS + [
+            "//stack:grow",
+            "//stack:segment",
+            "@com_google_absl//absl/time",
+        ],
     )
 
     weft_cc_test(

@@ -162,8 +162,11 @@ void StackMover::Drain() {
 void StackMover::GiveBackUnused() {
   for (Slot* slot = NewestSlot(RestingSizeClass()); slot != nullptr; slot = slot->made_before) {
     Residence::Borrow(*slot, *this, [slot](const Resident& occupant) {
-      const char* from = static_cast<const char*>(occupant.context.sp) - kKeptBytes;
-      GiveBack(*slot, std::max<const char*>(from, slot->lo));
+      const auto* const sp = static_cast<const char*>(occupant.context.sp);
+      // It may wait on a segment, or on a stack that the program has made: how much of the slot is
+      // in use then is not known.
+      if (sp < slot->lo || sp > slot->hi) return;
+      GiveBack(*slot, std::max<const char*>(sp - kKeptBytes, slot->lo));
     });
   }
 }

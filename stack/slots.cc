@@ -460,6 +460,8 @@ size_t TrimIdleRestPlaces(absl::Duration idle_for) {
 bool GiveBackBelow(Slot& slot, const void* used_from) {
   constexpr size_t kPage = 4096;
   constexpr size_t kLook = 16;
+  const auto* const from = static_cast<const char*>(used_from);
+  if (from < slot.lo || from > slot.hi) return false;
   auto* const end = reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(used_from) & ~(kPage - 1));
   std::array<unsigned char, kLook> resident{};
   const size_t look = std::min(kLook * kPage, static_cast<size_t>(end - slot.lo));

@@ -194,9 +194,9 @@ size_t TrimIdle(absl::Duration idle_for);
 // this is for who holds some P (ResidenceSharing).
 size_t TrimIdleRestPlaces(absl::Duration idle_for);
 
-// Gives the pages below `used_from`, an address on the stack or its end, back to the system, where
-// some of the first 16 of them are there: on a stack that was deeper once they are. For who has the
-// slot. True: it did.
+// Gives the pages below `used_from` back to the system, where some of the first 16 of them are
+// there: on a stack that was deeper once they are. Nothing where that is no address on the stack,
+// nor its end. For who has the slot. True: it did.
 bool GiveBackBelow(Slot& slot, const void* used_from);
 
 // The slot of a class that was made last, null: none. From there `made_before` leads to all of
