@@ -88,6 +88,7 @@ void PrintStackUse(const G* g, int fd) {
   out.Text("stack: ").Text(use.mode).Text(", limit ").Decimal(use.limit);
   if (!IsRunning(g->status.load(std::memory_order_relaxed))) {
     out.Text(", used ").Decimal(use.used);
+    if (use.segments != 0) out.Text(", segments ").Decimal(use.segments);
     if (use.rest != 0) out.Text(", rests in ").Decimal(use.rest);
     if (use.pinned != 0) out.Text(", pinned ").Decimal(use.pinned);
   }

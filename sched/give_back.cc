@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "sched/internal/runtime.h"
 #include "sched/sysmon.h"
+#include "stack/grow.h"
 
 namespace weft::internal {
 namespace {
@@ -37,15 +38,15 @@ void GiveBackStacks(absl::Duration idle_for) {
     if (wanted->status.load(std::memory_order_relaxed) != PStatus::kIdle) continue;
     P* p = TakeIdleP(wanted);
     if (p == nullptr) break;
+    // Before those in its slots rest: a block does not tell whose pinned stack has been deep.
+    if (!slots_are_done) p->stacks.GiveBackUnused();
     // What it keeps for itself goes to all, and who is in its slots rests.
     DrainStacks(p);
-    if (!slots_are_done) {
-      p->stacks.GiveBackUnused();
-      stack::StackMover::GiveBackFree(idle_for);
-      slots_are_done = true;
-    }
+    if (!slots_are_done) stack::StackMover::GiveBackFree(idle_for);
+    slots_are_done = true;
     HandOffP(p);
   }
+  stack::ReleaseGrowthSpares();
   stack::TrimIdle(idle_for);
   stack::TrimBlocks();
 }
@@ -54,10 +55,11 @@ void GiveBackAllStacks() {
   for (const auto& slot : sched.ps) {
     P* p = slot.load(std::memory_order_acquire);
     if (p == nullptr) break;
-    DrainStacks(p);
     if constexpr (stack::kMayMove) p->stacks.GiveBackUnused();
+    DrainStacks(p);
   }
   if constexpr (stack::kMayMove) stack::StackMover::GiveBackFree(absl::ZeroDuration());
+  stack::ReleaseGrowthSpares();
   stack::TrimIdle(absl::ZeroDuration());
   stack::TrimBlocks();
 }

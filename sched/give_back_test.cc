@@ -55,10 +55,10 @@ __attribute__((noinline)) UNOPTIMIZED int GoDown(size_t pages) {
   return pages <= 1 ? page[0] : GoDown(pages - 1) + page[kPage - 1];
 }
 
-// The slots of the class that stacks rest in, by what they hold.
-size_t MostPages() {
+// Of the slot of a class that holds most: of that which stacks rest in.
+size_t MostPages(stack::SizeClass size_class = stack::DefaultSizeClass()) {
   size_t most = 0;
-  for (const stack::Slot* slot = stack::NewestSlot(stack::DefaultSizeClass()); slot != nullptr;
+  for (const stack::Slot* slot = stack::NewestSlot(size_class); slot != nullptr;
        slot = slot->made_before) {
     most = std::max(most, PagesOf(*slot));
   }
@@ -188,6 +188,44 @@ TEST_P(GiveBackTest, NothingOfAStackThatIsLeftForOneOfTheProgramsOwn) {
   gate.Send(1);
   own->gate.Send(7);
   EXPECT_EQ(done.Recv(), 107);
+}
+
+__attribute__((noinline)) void Use(char* bytes) { asm volatile("" : : "r"(bytes) : "memory"); }
+
+// On the pinned stack.
+__attribute__((noinline)) UNOPTIMIZED int GoDownPinned(size_t pages) {
+  char page[kPage];
+  page[0] = 1;
+  page[kPage - 1] = 1;
+  Use(page);
+  return pages <= 1 ? page[0] : GoDownPinned(pages - 1) + page[kPage - 1];
+}
+
+TEST_P(GiveBackTest, APinnedStackThatWasDeepOnce) {
+  Chan<int> down(0);
+  Chan<int> gate(0);
+  Chan<int> done(0);
+  Go({.stack_bytes = kDeep}, [=] {
+    // There is always something on it.
+    char kept[16] = {3};
+    Use(kept);
+    GoDownPinned(kPages);
+    down.Send(1);
+    gate.Recv();
+    const int deep = GoDownPinned(kPages);
+    Use(kept);
+    done.Send(deep > 0 ? kept[0] : 0);
+  });
+  down.Recv();
+  const auto pages = [] { return MostPages(stack::SizeClass::kPinned64MiB); };
+  EXPECT_GE(pages(), kPages);
+  EXPECT_TRUE(testing::Eventually([&] {
+    internal::GiveBackStacks(absl::ZeroDuration());
+    return pages() <= stack::kKeptBytes / kPage + 4;
+  })) << pages();
+  EXPECT_GE(pages(), 1u);
+  gate.Send(1);
+  EXPECT_EQ(done.Recv(), 3);
 }
 
 TEST_P(GiveBackTest, NobodyIsLostWhileItIsGivenBack) {

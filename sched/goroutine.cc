@@ -139,6 +139,7 @@ G* NewG(P* p, const GoOptions& options, Closure&& closure) {
   g->name.store(PackedName(options.name), std::memory_order_relaxed);
   g->stack_class = options.stack_bytes == 0 ? stack::DefaultSizeClass()
                                             : stack::SizeClassFor(options.stack_bytes);
+  g->stack.pinned_class = stack::PinnedClassFor(options.stack_bytes);
   g->runtime_depth = 0;
   g->blocking_sections = 0;
   if (creator != nullptr && creator->has_labels) [[unlikely]]
@@ -193,6 +194,10 @@ void SpawnMain(absl::AnyInvocable<void()> main) {
   M* m = ThisM();
   P* p = m->p.load(std::memory_order_relaxed);
   G* g = NewG(p, GoOptions{.name = "main"}, Closure(std::move(main)));
+  // It may run code that counts on some MiB, as a program's first thread has.
+  if (stack::StackGrowth() == stack::Growth::kInPlace) {
+    g->stack.pinned_class = stack::SizeClass::kPinned64MiB;
+  }
   g->id.store(kMainId, std::memory_order_relaxed);
   EmitCreate(m, g);
   Enqueue(m, g, Place::kNext);

@@ -39,7 +39,9 @@ struct GoOptions {
   // For dumps and traces. Must outlive the goroutine, as a literal does.
   absl::string_view name = {};
   // The stack that it may need, in bytes; 0: the build mode's default (stack/README.md). Rounded up
-  // to a size class, the largest of which has 1 GiB.
+  // to a size class, the largest of which has 1 GiB. In mode `copying` it is the pinned stack that
+  // has a size, for locals whose address is kept: 256 KiB, or 64 MiB or 1 GiB for who asks for
+  // more.
   size_t stack_bytes = 0;
 };
 

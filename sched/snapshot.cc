@@ -162,6 +162,7 @@ GoroutineSnapshot internal::SnapshotOf(const G* g) {
   s.stack_mode = use.mode;
   s.stack_limit = use.limit;
   s.stack_used = use.used;
+  s.stack_segments = use.segments;
   s.stack_rest_bytes = use.rest;
   s.pinned_stack_used = use.pinned;
   s.stack_moves = use.moves;

@@ -55,9 +55,10 @@ struct GoroutineSnapshot {
   int64_t locked_m = -1;  // the only one that it may be on
   absl::string_view name;
   const char* wait_reason = "";    // "chan receive", ...; of one that waits
-  const char* stack_mode = "";     // "copying" (it can rest), "segmented", "fixed"
+  const char* stack_mode = "";     // "copying" (it can rest), "segmented", "reserved", "fixed"
   uint64_t stack_limit = 0;        // the most that its stack may grow to; 0: it has not run yet
   uint64_t stack_used = 0;         // when it last left it
+  uint32_t stack_segments = 0;     // that its stack was on then, beside its slot
   uint64_t stack_rest_bytes = 0;   // of the block where its stack rests; 0: it has its slot
   uint64_t pinned_stack_used = 0;  // when it last left it
   uint32_t stack_moves = 0;        // how often its stack has gone on at another address

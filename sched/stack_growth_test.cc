@@ -1,6 +1,8 @@
 // Goroutines whose stacks begin at 64 KiB, grow by being copied, and get small again.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
@@ -10,6 +12,7 @@
 #include "chan/chan.h"
 #include "sched/goroutine.h"
 #include "sched/internal/give_back.h"
+#include "sched/snapshot.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
 #include "stack/context.h"
@@ -119,6 +122,54 @@ TEST(StackGrowthTest, AStackThatStaysSmallGivesItsLargeSlotBack) {
   });
 }
 
+constexpr size_t kPage = 4096;
+
+// Pages that are there, of all larger slots.
+size_t PagesOfLargerSlots() {
+  size_t pages = 0;
+  for (auto c = static_cast<size_t>(stack::SizeClass::kFirstCopy) + 1; c < stack::kSizeClasses;
+       ++c) {
+    for (const stack::Slot* slot = stack::NewestSlot(static_cast<stack::SizeClass>(c));
+         slot != nullptr; slot = slot->made_before) {
+      const auto bytes = static_cast<size_t>(slot->hi - slot->lo);
+      std::vector<unsigned char> there(bytes / kPage);
+      if (mincore(slot->lo, bytes, there.data()) != 0) ADD_FAILURE() << "mincore";
+      pages += static_cast<size_t>(
+          std::count_if(there.begin(), there.end(), [](unsigned char p) { return (p & 1) != 0; }));
+    }
+  }
+  return pages;
+}
+
+TEST(StackGrowthTest, WhatLargerSlotsDoNotNeedGoesBackToTheSystem) {
+  if (!stack::kMayMove) GTEST_SKIP() << "stacks do not move in this build";
+  if (HasDebugSetting("stackrest=always")) GTEST_SKIP() << "nobody stays in a larger slot";
+  const auto give_back_until = [](size_t pages) {
+    EXPECT_TRUE(testing::Eventually([&] {
+      internal::GiveBackStacks(absl::ZeroDuration());
+      return PagesOfLargerSlots() <= pages;
+    })) << PagesOfLargerSlots();
+  };
+  Chan<bool> grown(0);
+  Chan<int> gate(0);
+  constexpr int kGoroutines = 5;
+  for (int i = 0; i < kGoroutines; ++i) {
+    Go([grown, gate] {
+      // Where it has grown to, it parks a few times only.
+      const bool right = Deep(20'000) == SumTo(20'000);
+      grown.Send(right);
+      gate.Recv();
+    });
+  }
+  for (int i = 0; i < kGoroutines; ++i) EXPECT_TRUE(*grown.Recv());
+  EXPECT_GT(PagesOfLargerSlots(), kGoroutines * 200u);
+  EXPECT_GE(LargerSlotsInUse(), static_cast<size_t>(kGoroutines));
+  give_back_until(kGoroutines * (stack::kKeptBytes / kPage + 4));
+  gate.Close();
+  // And when they have ended, all of it: the mover's own slots too.
+  give_back_until(0);
+}
+
 int CompareAndWait(const void* a, const void* b) {
   Yield();
   const int x = *static_cast<const int*>(a);
@@ -184,7 +235,7 @@ TEST(StackGrowthTest, NothingIsGivenBackOfAStackThatIsLeftForASegment) {
   ParksOnASegment parks;
   parks_on_a_segment = &parks;
   Chan<int> result(0);
-  Go([result] {
+  Go({.name = "on a segment"}, [result] {
     int values[2] = {2, 1};
     // The stack of a foreign function stays where it is.
     std::qsort(values, 2, sizeof(int), CompareOnASegment);
@@ -205,6 +256,15 @@ TEST(StackGrowthTest, NothingIsGivenBackOfAStackThatIsLeftForASegment) {
     internal::GiveBackStacks(absl::ZeroDuration());
     return stack::GetRestStats().given_back > before;
   }));
+  // What lies on the outer stack counts too.
+  const std::vector<GoroutineSnapshot> all = GetGoroutineSnapshots();
+  const auto parked = std::find_if(
+      all.begin(), all.end(), [](const GoroutineSnapshot& g) { return g.name == "on a segment"; });
+  ASSERT_NE(parked, all.end());
+  EXPECT_STREQ(parked->stack_mode, "copying");
+  EXPECT_EQ(parked->stack_segments, 1u);
+  EXPECT_GT(parked->stack_used, 32u << 10);
+  EXPECT_LT(parked->stack_used, 128u << 10);
   gate.Send(1);
   parks.gate.Send(1);
   EXPECT_EQ(result.Recv(), 1);

@@ -19,11 +19,6 @@
 namespace weft::internal {
 namespace {
 
-// How many slots a P lists. With that many goroutines a P nobody's stack is ever copied. Beyond, a
-// wake copies two, of some 300 bytes, for about 60 ns; but in this few slots, whose used parts fit
-// into the first-level cache and whose pages into the first-level TLB, everything else is fast.
-constexpr size_t kSlotBudget = 64;
-
 constinit stack::RestPolicy rest_policy = stack::RestPolicy::kAsNeeded;
 
 bool ApplyStackRest(absl::string_view value) {
@@ -119,7 +114,7 @@ G* AsG(stack::Resident& resident) {
 void InitStacks() { stack::InstallGrowth({.movable = MovableNow}); }
 
 GMover::GMover(stack::SlotCache& slots)
-    : StackMover(slots, GoroutineEntry, rest_policy, kSlotBudget) {}
+    : StackMover(slots, GoroutineEntry, rest_policy, stack::kSlotBudget) {}
 
 void GMover::Ready(stack::Resident& resident) { Enqueue(ThisM(), AsG(resident), Place::kTail); }
 
@@ -139,7 +134,7 @@ void GiveStack(P* p, G* g) {
   stack::Slot* const home = stack::Acquire(p->slots, g->stack_class);
   if (home == nullptr) [[unlikely]]
     NoStack();
-  s.SetPinned(stack::AcquirePinned(p->slots));
+  s.SetPinned(stack::AcquirePinned(p->slots, s.pinned_class));
   if (stack::kHasPinnedStack && s.pinned == nullptr) [[unlikely]]
     NoStack();
   stack::MakeContext(s.context, *home, s.pinned, GoroutineEntry, &s);

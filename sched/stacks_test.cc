@@ -1,5 +1,7 @@
 // Goroutines that give up their slots while they wait, and run on as if nothing had happened.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -9,9 +11,11 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "chan/chan.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/runtime.h"
 #include "sched/snapshot.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
@@ -137,6 +141,106 @@ TEST_P(StacksTest, SnapshotsTellWhatAGoroutinesStacksTake) {
     }
     for (int i = 0; i < goroutines; ++i) gate.Send(1);
     all.Wait();
+  });
+}
+
+// On the pinned stack, where there is one.
+__attribute__((noinline)) void Use(int64_t* locals) { asm volatile("" : : "r"(locals) : "memory"); }
+
+__attribute__((noinline)) int64_t SumByAddress(int64_t n) {
+  int64_t locals[8] = {n};
+  Use(locals);
+  if (n == 0) Yield();
+  const int64_t below = n == 0 ? 0 : SumByAddress(n - 1);
+  return below + locals[0];
+}
+
+TEST_P(StacksTest, AHintIsForLocalsWithAddressesToo) {
+  testing::RunOnGoroutine([] {
+    constexpr int64_t kFrames = 100'000;
+    constexpr int kGoroutines = 3;
+    Chan<int64_t> sums(0);
+    for (int i = 0; i < kGoroutines; ++i) {
+      Go({.stack_bytes = 64 << 20}, [sums] {
+        Yield();
+        sums.Send(SumByAddress(kFrames));
+        sums.Send(SumByAddress(kFrames));
+      });
+    }
+    for (int i = 0; i < 2 * kGoroutines; ++i) {
+      EXPECT_EQ(*sums.Recv(), kFrames * (kFrames + 1) / 2);
+    }
+    // Who asks for nothing does not get what they have left.
+    const auto large = static_cast<size_t>(stack::SizeClass::kPinned64MiB);
+    EXPECT_TRUE(testing::Eventually([&] {
+      Yield();
+      return stack::GetStats().classes[large].in_use == 0;
+    }));
+    const int others = testing::Rounds(500, 100);
+    Chan<int> gate(0);
+    WaitGroup all;
+    all.Add(others);
+    for (int i = 0; i < others; ++i) {
+      Go([&] {
+        int64_t local = 0;
+        Use(&local);
+        gate.Recv();
+        Use(&local);
+        all.Done();
+      });
+    }
+    for (int i = 0; i < others; ++i) gate.Send(i);
+    EXPECT_EQ(stack::GetStats().classes[large].in_use, 0u);
+    all.Wait();
+  });
+}
+
+// Waits with more in use than a slot of 256 KiB has.
+__attribute__((noinline)) int64_t WaitDeepBelow(const Chan<int>& gate, int64_t n) {
+  volatile int64_t frame[64];
+  frame[n & 63] = n;
+  const int64_t below = n == 0 ? *gate.Recv() : WaitDeepBelow(gate, n - 1);
+  return below + frame[n & 63] - n;
+}
+
+std::string AllGoroutines() {
+  const int fd = memfd_create("goroutines", 0);
+  internal::PrintAllGoroutines(fd);
+  std::string text(static_cast<size_t>(lseek(fd, 0, SEEK_END)), ' ');
+  EXPECT_EQ(pread(fd, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  close(fd);
+  return text;
+}
+
+TEST_P(StacksTest, SegmentsCountAsInUse) {
+  if (!stack::kHasGuardWord || stack::DefaultSizeClass() == stack::SizeClass::kLarge) {
+    GTEST_SKIP() << "stacks do not grow by segments in this build";
+  }
+  testing::RunOnGoroutine([] {
+    constexpr size_t kBytes = 4'000 * 64 * sizeof(int64_t);
+    Chan<int> gate(0);
+    Chan<int64_t> result(0);
+    Go({.name = "deep"}, [=] { result.Send(WaitDeepBelow(gate, 4'000)); });
+    GoroutineSnapshot deep;
+    EXPECT_TRUE(testing::Eventually([&] {
+      Yield();
+      for (const GoroutineSnapshot& g : GetGoroutineSnapshots()) {
+        if (g.name == "deep") deep = g;
+      }
+      return deep.status == 4;
+    }));
+    EXPECT_STREQ(deep.stack_mode, "segmented");
+    EXPECT_GE(deep.stack_segments, 1u);
+    EXPECT_LE(deep.stack_segments, 4u);
+    EXPECT_GE(deep.stack_used, kBytes);
+    EXPECT_LT(deep.stack_used, 2 * kBytes);
+    EXPECT_EQ(deep.stack_limit, stack::MaxStack());
+    EXPECT_TRUE(absl::StrContains(
+        AllGoroutines(),
+        absl::StrCat("used ", deep.stack_used, ", segments ", deep.stack_segments)))
+        << AllGoroutines();
+    gate.Send(1);
+    EXPECT_EQ(*result.Recv(), 1);
   });
 }
 

@@ -347,7 +347,7 @@ def sched_tests():
         name = "stacks_test",
         size = "medium",
         srcs = ["stacks_test.cc"],
-        deps = _STACKS_TEST_DEPS,
+        deps = _STACKS_TEST_DEPS + [":snapshot"],
     )
 
     weft_cc_test(
@@ -362,6 +362,7 @@ def sched_tests():
         size = "medium",
         srcs = ["stack_growth_test.cc"],
         deps = _STACKS_TEST_DEPS + [
+            ":snapshot",
             "//stack:grow",
             "//stack:segment",
             "@com_google_absl//absl/time",

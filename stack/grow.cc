@@ -69,7 +69,7 @@ class Places {
     }
     while (skipped != nullptr) {
       Slot* next = skipped->older;
-      Release(*cache_, skipped);
+      stack::Release(*cache_, skipped);
       skipped = next;
     }
     // Nobody lists it, or will find it when it is free, unless who has it then sees to that.
@@ -87,7 +87,13 @@ class Places {
     slot.managed = true;
     slot.owner.store(Slot::kFree, std::memory_order_release);
     std::lock_guard<std::mutex> hold(lock_);
-    Release(*cache_, &slot);
+    stack::Release(*cache_, &slot);
+  }
+
+  // Whoever has the lock must not come to Take(): not for goroutines.
+  void Release() {
+    std::lock_guard<std::mutex> hold(lock_);
+    if (cache_ != nullptr) Drain(*cache_);
   }
 
  private:
@@ -325,6 +331,12 @@ void InstallGrowth(const GrowHost& h) {
   PrepareSegments();
   // Release: the prologue that finds the handler sees the host.
   weft_stack_grow_handler.store(OnCheck, std::memory_order_release);
+}
+
+void ReleaseGrowthSpares() {
+  if (weft_current_context != nullptr) return;
+  places.Release();
+  ReleaseFreeSegments();
 }
 
 void MoveStacksAlways() {

@@ -28,6 +28,11 @@ struct GrowHost {
 // From now on stacks move for this host, where there is reason to. Before any of them runs.
 void InstallGrowth(const GrowHost& host);
 
+// Has the slots that moves keep, and the segments that nobody is on, be there for all, so that they
+// go back to the system once they have been free for long. On a thread's own stack; on a goroutine
+// it does nothing.
+void ReleaseGrowthSpares();
+
 // From now on each function entry that looks at the guard moves the stack to another slot, from the
 // next use of each slot on. The memory that it has left is filled, has to be found so when it is
 // used again, and is inaccessible until then every eighth time: who still has an address in it is

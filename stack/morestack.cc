@@ -11,6 +11,7 @@ extern "C" {
 constinit std::atomic<StackLimitHandler> weft_stack_limit_handler{nullptr};
 constinit std::atomic<StackRequestHandler> weft_stack_request_handler{nullptr};
 constinit std::atomic<StackGrowHandler> weft_stack_grow_handler{nullptr};
+constinit std::atomic<void (*)(Context&, uintptr_t)> weft_stack_leave_segments{nullptr};
 #if WEFT_HAS_GUARD_WORD
 constinit __attribute__((visibility("hidden"))) std::atomic<Segment*> weft_free_segments{nullptr};
 #endif
@@ -18,6 +19,21 @@ constinit thread_local Context* weft_thread_context = nullptr;
 constinit thread_local const char* weft_stack_limit_reason = nullptr;
 constinit thread_local void* weft_signal_stack_top = nullptr;
 constinit thread_local void* weft_signal_pinned_top = nullptr;
+}
+
+int weft_after_setjmp(int result) {
+  Context* context = weft_current_context;
+  if (result == 0 || context == nullptr) return result;
+  const auto sp = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  if (sp >= reinterpret_cast<uintptr_t>(context->stack_lo) &&
+      sp < reinterpret_cast<uintptr_t>(context->stack_hi)) {
+    return result;
+  }
+  // Acquire: with who sets it, for what it uses.
+  if (auto* leave = weft_stack_leave_segments.load(std::memory_order_acquire); leave != nullptr) {
+    leave(*context, sp);
+  }
+  return result;
 }
 
 Context* SetThreadContext(Context* thread) { return std::exchange(weft_thread_context, thread); }

@@ -89,6 +89,15 @@ extern std::atomic<StackRequestHandler> weft_stack_request_handler;
 // is no growth.
 extern std::atomic<StackGrowHandler> weft_stack_grow_handler;
 
+// Has the context's stack be the one that `sp` is on, where that is one on which calls went on to
+// segments: these have ended. segment.h's, set with it. Null: there are no segments.
+extern std::atomic<void (*)(Context& context, uintptr_t sp)> weft_stack_leave_segments;
+
+// What weft_prelude.h has setjmp() and sigsetjmp() call with their result, in code that the macros
+// built: where they return a second time, calls that went on to segments have ended without having
+// come back. Returns `result`.
+int weft_after_setjmp(int result);
+
 // The context of this thread's own stack, which it leaves by Switch() to run others: what is below
 // its `sp` is free while they run. Null: unknown, and then stacks that run on this thread stay
 // where they are.

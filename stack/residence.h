@@ -60,6 +60,7 @@
 #include <vector>
 
 #include "stack/context.h"
+#include "stack/rest_policy.h"
 #include "stack/slots.h"
 
 namespace weft::stack {
@@ -78,6 +79,8 @@ struct Resident {
   void* block = nullptr;
   Slot* pinned = nullptr;
   std::atomic<RestState> rest{RestState::kHot};
+  // The class of pinned stack that it gets. To be set before its first run.
+  SizeClass pinned_class = SizeClass::kPinned;
   // How often it has woken in another slot than its home. The Mover's.
   uint32_t moves = 0;
 
@@ -281,8 +284,6 @@ class Residence {
   void Free(Slot& slot);
   void NoteFreed(Slot& slot);
   void Unlist(size_t index);
-
-  static constexpr uint32_t kMostFreed = 64;
 
   Mover& mover_;
   RestPolicy policy_;

@@ -6,6 +6,7 @@
 
 #include "stack/frames.h"
 #include "stack/mode.h"
+#include "stack/segment.h"
 
 namespace weft::stack {
 
@@ -13,15 +14,19 @@ namespace {
 
 constexpr int kPoison = 0xdb;
 
-// A stack that is deep now and then, in a slot that is never idle, is looked at this often: it
-// takes a system call, and to copy a stack out and another one in takes 40 ns.
-constexpr uint32_t kRestsBetweenLooks = 256;
-
 std::atomic<bool> poison{false};
 std::atomic<uint64_t> given_back{0};
 
 void GiveBack(Slot& slot, const void* used_from) {
   if (GiveBackBelow(slot, used_from)) given_back.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Of a stack that is in use from `sp` on, all but what it keeps. Where `sp` lies elsewhere, on a
+// stack that the program has made, how much of this one is in use is not known.
+void GiveBackUnder(Slot& slot, const void* sp) {
+  const auto* const from = static_cast<const char*>(sp);
+  if (from < slot.lo || from > slot.hi) return;
+  if (static_cast<size_t>(from - slot.lo) > kKeptBytes) GiveBack(slot, from - kKeptBytes);
 }
 
 // Counters have one writer.
@@ -90,7 +95,8 @@ bool StackMover::CopyOut(Resident& resident) {
   std::memcpy(block, context.sp, used);
   Poison(context.sp, used);
   if (++resident.home->rests % kRestsBetweenLooks == 0) [[unlikely]] {
-    GiveBack(*resident.home, resident.home->hi - kMostRestBytes - kKeptBytes);
+    GiveBackUnder(*resident.home, resident.home->hi - kMostRestBytes);
+    GiveBackUnder(*resident.pinned, context.pinned);
   }
   resident.block = block;
   Add(counts_.bytes_rested, used);
@@ -105,7 +111,7 @@ bool StackMover::CopyOut(Resident& resident) {
 bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   Context& context = resident.context;
   if (resident.pinned == nullptr) {
-    resident.SetPinned(PinnedFor(slot));
+    resident.SetPinned(PinnedFor(resident, slot));
     if (resident.pinned == nullptr) return false;
     // No function keeps the old one's pointer while there is nothing on it (escape_pass/README.md).
     context.pinned = resident.pinned->hi;
@@ -134,19 +140,15 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
 }
 
 bool StackMover::ShouldLeave(const Resident& resident, Slot& slot) const {
-  // Twice what is used has to fit the smallest with room to spare, for some parks in a row: who
-  // grows again at once would pay more for it than the slot is worth.
-  constexpr size_t kSmall = 16 * 1024;
-  constexpr uint32_t kParks = 16;
   if (!IsCopyClass(slot.size_class) || slot.size_class == RestingSizeClass()) return false;
-  slot.small_parks = UsedBytes(resident.context) <= kSmall ? slot.small_parks + 1 : 0;
-  if (slot.small_parks < kParks) return false;
+  slot.small_parks = UsedBytes(resident.context) <= kSmallStackBytes ? slot.small_parks + 1 : 0;
+  if (slot.small_parks < kParksWhileSmall) return false;
   slot.small_parks = 0;
   return true;
 }
 
 bool StackMover::Begin(Resident& resident, Slot& slot) {
-  resident.SetPinned(PinnedFor(slot));
+  resident.SetPinned(PinnedFor(resident, slot));
   if (resident.pinned == nullptr) return false;
   MakeContext(resident.context, slot, resident.pinned, entry_, &resident);
   resident.moves = 0;
@@ -160,14 +162,19 @@ void StackMover::Drain() {
 }
 
 void StackMover::GiveBackUnused() {
-  for (Slot* slot = NewestSlot(RestingSizeClass()); slot != nullptr; slot = slot->made_before) {
-    Residence::Borrow(*slot, *this, [slot](const Resident& occupant) {
-      const auto* const sp = static_cast<const char*>(occupant.context.sp);
-      // It may wait on a segment, or on a stack that the program has made: how much of the slot is
-      // in use then is not known.
-      if (sp < slot->lo || sp > slot->hi) return;
-      GiveBack(*slot, std::max<const char*>(sp - kKeptBytes, slot->lo));
-    });
+  // Residents have slots of several classes: where stacks are copied, where there was no large one.
+  for (size_t i = 0; i < kSizeClasses; ++i) {
+    for (Slot* slot = NewestSlot(static_cast<SizeClass>(i)); slot != nullptr;
+         slot = slot->made_before) {
+      Residence::Borrow(*slot, *this, [slot](const Resident& occupant) {
+        const Context& context = occupant.context;
+        // Below what is in use on a segment, that is; what the outer ones do not use is not known.
+        Slot* current = context.stack_hi == slot->hi ? slot : FindSlot(context.stack_lo);
+        if (current != nullptr) GiveBackUnder(*current, context.sp);
+        // Functions lower the pinned stack's pointer before they use what is above.
+        if (occupant.pinned != nullptr) GiveBackUnder(*occupant.pinned, context.pinned);
+      });
+    }
   }
 }
 
@@ -175,20 +182,44 @@ void StackMover::GiveBackFree(absl::Duration idle_for) {
   given_back.fetch_add(TrimIdleRestPlaces(idle_for), std::memory_order_relaxed);
 }
 
+namespace {
+
+const char* ModeOf(const Slot& home) {
+  if (!kHasGuardWord) return "fixed";
+  const bool may_rest = home.size_class == RestingSizeClass() || IsCopyClass(home.size_class);
+  if (kMayMove && may_rest) return "copying";
+  return home.size_class == SizeClass::kLarge ? "reserved" : "segmented";
+}
+
+size_t MostOf(const Slot& home) {
+  // One that is copied may go to a larger slot, one of another small class on to segments.
+  return kHasGuardWord && home.size_class != SizeClass::kLarge ? MaxStack() : LimitOf(home);
+}
+
+}  // namespace
+
 // What it reads of the context, and with it the block and the moves, may change at the same time: a
-// word each, of which a number is made that is not exact then. The slots' fields do not change.
+// word each, of which a number is made that is not exact then. So may what a segment's memory says.
+// The slots' fields do not change, and memory of slots stays readable.
 __attribute__((no_sanitize("thread"))) StackUse UseOf(const Resident& resident) {
   const Slot* home = resident.HomeFromOutside();
   const Context& context = resident.context;
   if (home == nullptr) return {};
   StackUse use;
-  const bool moves =
-      kMayMove && (home->size_class == RestingSizeClass() || IsCopyClass(home->size_class));
-  use.mode = moves ? "copying" : kHasGuardWord && !kHasPinnedStack ? "segmented" : "fixed";
-  // One that is copied may go to a larger slot.
-  use.limit = IsCopyClass(home->size_class) ? MaxStack() : LimitOf(*home);
+  use.mode = ModeOf(*home);
+  use.limit = MostOf(*home);
   // Not by UsedBytes(), in which the sanitizer would look.
-  use.used = static_cast<char*>(context.stack_hi) - static_cast<char*>(context.sp);
+  const auto* const sp = static_cast<const char*>(context.sp);
+  const auto* const hi = static_cast<const char*>(context.stack_hi);
+  if (sp >= context.stack_lo && sp <= hi) use.used = static_cast<size_t>(hi - sp);
+  if (hi != home->hi) {
+    const Slot* current = FindSlot(context.stack_lo);
+    if (const Segment* segment = current != nullptr ? current->segment : nullptr;
+        segment != nullptr) {
+      use.segments = segment->depth;
+      use.used += segment->outer_used;
+    }
+  }
   use.used = std::min(use.used, use.limit);
   if (resident.block != nullptr) use.rest = internal::BlockCache::BytesOf(use.used);
   // A free slot's pinned stack has nothing on it.

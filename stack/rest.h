@@ -19,15 +19,10 @@
 #include "stack/context.h"
 #include "stack/internal/block_cache.h"
 #include "stack/residence.h"
+#include "stack/rest_policy.h"
 #include "stack/slots.h"
 
 namespace weft::stack {
-
-// Beyond this a stack stays in its slot: the pages that it takes there would not be given back.
-inline constexpr size_t kMostRestBytes = 32 * 1024;
-
-// What of its pages a stack keeps below what it uses, when the others are given back.
-inline constexpr size_t kKeptBytes = 16 * 1024;
 
 // Fills the memory that a stack has left with a pattern, from now on: for tests.
 void PoisonLeftStacks();
@@ -55,12 +50,15 @@ RestStats GetRestStats();
 
 // What one resident's stacks take, in bytes. Of one that is running: when it was last switched to.
 struct StackUse {
-  // "copying": it can rest, as far as its slot is concerned; "segmented"; "fixed". "" without a
-  // slot.
+  // "copying": it can rest, as far as its slot is concerned; "segmented": it grows by segments, as
+  // in the mode of that name, and in mode copying where there was no large slot for it; "reserved":
+  // it grows where it is, and cannot rest; "fixed". "" without a slot.
   const char* mode = "";
   size_t limit = 0;  // the most that its stack may grow to
+  // Of its slot and all segments. 0 of one that was left for a stack of the program's own.
   size_t used = 0;
-  size_t rest = 0;  // of the block where its stack rests; 0: it is in its slot
+  uint32_t segments = 0;  // that it is on, beside its slot
+  size_t rest = 0;        // of the block where its stack rests; 0: it is in its slot
   size_t pinned = 0;
   uint32_t moves = 0;
 };
@@ -92,7 +90,7 @@ class StackMover : public Mover {
   // Gives back the stacks of a resident that has ended: both to the next in this slot, if possible.
   void End(Resident& resident) {
     Slot& slot = *resident.home;
-    if (slot.spare_pinned == nullptr) {
+    if (slot.spare_pinned == nullptr && resident.pinned->size_class == SizeClass::kPinned) {
       slot.spare_pinned = resident.pinned;
     } else {
       Release(slots_, resident.pinned);
@@ -104,8 +102,9 @@ class StackMover : public Mover {
   // As Residence::Drain(), and gives the free blocks back.
   void Drain();
 
-  // Gives the pages below what is in use, but for kKeptBytes, back to the system, of all slots
-  // whose residents do not run at this moment. Some 2 us a slot.
+  // Gives the pages below what is in use, but for kKeptBytes, back to the system, of all slots and
+  // segments whose residents do not run at this moment, and of their pinned stacks. Some 2 us a
+  // stack.
   void GiveBackUnused();
 
   // The same for slots that are free, and nobody has had for `idle_for`: TrimIdleRestPlaces().
@@ -117,10 +116,12 @@ class StackMover : public Mover {
   virtual bool MayRest(const Resident& resident) const = 0;
 
  private:
-  // A pinned stack for who is to run in `slot`.
-  Slot* PinnedFor(Slot& slot) {
-    Slot* pinned = std::exchange(slot.spare_pinned, nullptr);
-    return pinned != nullptr ? pinned : Acquire(slots_, SizeClass::kPinned);
+  // A pinned stack for a resident that is to run in `slot`.
+  Slot* PinnedFor(const Resident& resident, Slot& slot) {
+    if (resident.pinned_class == SizeClass::kPinned) {
+      if (Slot* spare = std::exchange(slot.spare_pinned, nullptr); spare != nullptr) return spare;
+    }
+    return Acquire(slots_, resident.pinned_class);
   }
 
   friend RestStats GetRestStats();

@@ -387,6 +387,43 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
   }
 }
 
+TEST(StackUseTest, TheModeIsThatOfTheSlot) {
+  struct Expected {
+    SizeClass size_class;
+    const char* mode;
+    size_t limit;
+  };
+  const bool rests = kMayMove && RestingSizeClass() == SizeClass::kLarge;
+  const char* const small = kHasGuardWord ? "segmented" : "fixed";
+  for (const Expected& expected :
+       {Expected{SizeClass::kLarge,
+                 rests           ? "copying"
+                 : kHasGuardWord ? "reserved"
+                                 : "fixed",
+                 kHasGuardWord ? MaxStack() : StackBytes(SizeClass::kLarge)},
+        Expected{SizeClass::k256KiB, small,
+                 kHasGuardWord ? MaxStack() : StackBytes(SizeClass::k256KiB)}}) {
+    SlotCache cache;
+    Slot* slot = Acquire(cache, expected.size_class);
+    ASSERT_NE(slot, nullptr);
+    Resident resident;
+    MakeContext(resident.context, *slot, nullptr, RunFiber, &resident);
+    resident.SetHome(slot);
+    const StackUse use = UseOf(resident);
+    EXPECT_STREQ(use.mode, expected.mode);
+    EXPECT_EQ(use.limit, expected.limit);
+    EXPECT_GT(use.used, 0u);
+    EXPECT_LT(use.used, 200u);
+    EXPECT_EQ(use.segments, 0u);
+    // On a stack of the program's own.
+    char elsewhere = 0;
+    resident.context.sp = &elsewhere;
+    EXPECT_EQ(UseOf(resident).used, 0u);
+    DestroyContext(resident.context);
+    Release(cache, slot);
+  }
+}
+
 // Uses so many pages of the stack.
 __attribute__((noinline)) int GoDown(int pages) {
   volatile char page[4096];

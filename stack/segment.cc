@@ -44,7 +44,35 @@ class Pool {
     // Acquire() would want the lock that the interrupted code has.
     if (InSlots()) return nullptr;
     std::lock_guard<std::mutex> hold(lock_);
-    // Acquire: with __morestack's exchange.
+    CollectLeft();
+    if (Segment* segment = free_[index]; segment != nullptr) {
+      free_[index] = segment->next;
+      return segment;
+    }
+    return Make(index);
+  }
+
+  // Whoever has the lock must not come to __morestack and so to Take(): not for goroutines.
+  void ReleaseFree() {
+    SlotCache taken;  // drains at its end
+    std::lock_guard<std::mutex> hold(lock_);
+    if (cache_ == nullptr) return;
+    CollectLeft();
+    for (Segment*& list : free_) {
+      while (list != nullptr) {
+        Slot* slot = list->slot;
+        list = list->next;
+        slot->segment = nullptr;
+        made.fetch_sub(1, std::memory_order_relaxed);
+        Release(taken, slot);
+      }
+    }
+    Drain(*cache_);
+  }
+
+ private:
+  void CollectLeft() {
+    // Acquire: with the exchanges of who leaves them.
     Segment* left = weft_free_segments.exchange(nullptr, std::memory_order_acquire);
     while (left != nullptr) {
       Segment* next = left->next;
@@ -53,14 +81,7 @@ class Pool {
       list = left;
       left = next;
     }
-    if (Segment* segment = free_[index]; segment != nullptr) {
-      free_[index] = segment->next;
-      return segment;
-    }
-    return Make(index);
   }
-
- private:
   static size_t ClassIndex(const Segment& segment) {
     return static_cast<size_t>(
         std::find(kClasses.begin(), kClasses.end(), segment.slot->size_class) - kClasses.begin());
@@ -80,9 +101,57 @@ class Pool {
 };
 constinit Pool pool;
 
+// That which is the stack of [lo, ...), null: none.
+Segment* SegmentAt(const void* lo) {
+  const Slot* slot = FindSlot(lo);
+  return slot != nullptr ? slot->segment : nullptr;
+}
+
+bool IsIn(uintptr_t address, const void* lo, const void* hi) {
+  return address >= reinterpret_cast<uintptr_t>(lo) && address < reinterpret_cast<uintptr_t>(hi);
+}
+
+// As __morestack leaves one.
+void Leave(Segment& segment, Context& context) {
+  const auto inner = reinterpret_cast<uintptr_t>(context.guard);
+  context.stack_lo = segment.outer_lo;
+  context.stack_hi = segment.outer_hi;
+  context.guard = segment.outer_guard;
+  // A request in the guard word stays there.
+  uintptr_t expected = inner;
+  __atomic_compare_exchange_n(GuardWord(), &expected, reinterpret_cast<uintptr_t>(context.guard),
+                              false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  segment.next = weft_free_segments.load(std::memory_order_relaxed);
+  // Release: with CollectLeft().
+  while (!weft_free_segments.compare_exchange_weak(
+      segment.next, &segment, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+}
+
+void LeaveSegments(Context& context, uintptr_t sp) {
+  // Code on a stack that the program has made is on none of these, and leaves them as they are.
+  const Segment* outermost_left = SegmentAt(context.stack_lo);
+  while (outermost_left != nullptr &&
+         !IsIn(sp, outermost_left->outer_lo, outermost_left->outer_hi)) {
+    outermost_left = SegmentAt(outermost_left->outer_lo);
+  }
+  if (outermost_left == nullptr) return;
+  while (!IsIn(sp, context.stack_lo, context.stack_hi)) {
+    Leave(*SegmentAt(context.stack_lo), context);
+  }
+}
+
 }  // namespace
 
-void PrepareSegments() { pool.Prepare(); }
+void PrepareSegments() {
+  pool.Prepare();
+  // Release: who finds it finds the pool.
+  weft_stack_leave_segments.store(LeaveSegments, std::memory_order_release);
+}
+
+void ReleaseFreeSegments() {
+  if (weft_current_context == nullptr) pool.ReleaseFree();
+}
 
 uintptr_t LinkSegment(const StackCheck& check, const char** reason) {
   *reason = nullptr;
@@ -111,6 +180,10 @@ uintptr_t LinkSegment(const StackCheck& check, const char** reason) {
   segment->outer_hi = context.stack_hi;
   segment->outer_guard = context.guard;
   segment->outer_bytes = outer;
+  segment->outer_used =
+      static_cast<size_t>(static_cast<char*>(context.stack_hi) - static_cast<char*>(check.sp)) +
+      (linked ? current->segment->outer_used : 0);
+  segment->depth = linked ? current->segment->depth + 1 : 1;
 
   const auto from = reinterpret_cast<uintptr_t>(check.arguments);
   const uintptr_t top = reinterpret_cast<uintptr_t>(segment) - check.argument_bytes;
@@ -136,6 +209,7 @@ SegmentStats GetSegmentStats() {
 
 // Nobody asks.
 void PrepareSegments() {}
+void ReleaseFreeSegments() {}
 uintptr_t LinkSegment(const StackCheck&, const char**) { return StackAnswer::kLimit; }
 SegmentStats GetSegmentStats() { return {}; }
 

@@ -21,7 +21,7 @@
 
 namespace weft::stack {
 
-// At the high end of the memory of a segment. They are kept for the next time, for ever.
+// At the high end of the memory of a segment. They are kept for the next time.
 struct Segment {
   // What the context had before.
   void* outer_lo;
@@ -30,6 +30,8 @@ struct Segment {
   Segment* next;  // while free
   Slot* slot;
   size_t outer_bytes;  // of the stack, with all segments before this one
+  size_t outer_used;   // what is in use of these
+  uint32_t depth;      // which one of its stack it is, from 1
 };
 
 // Takes the memory that linking needs for itself. Before the first LinkSegment().
@@ -40,9 +42,13 @@ void PrepareSegments();
 // then set. On a thread's own stack, or where nothing of slots.h is under way.
 uintptr_t LinkSegment(const StackCheck& check, const char** reason);
 
+// Has those that nobody is on be slots like others again (slots.h), which go back to the system
+// once they have been free for long. On a thread's own stack; on a goroutine it does nothing.
+void ReleaseFreeSegments();
+
 struct SegmentStats {
   uint64_t links = 0;  // calls that went to a segment
-  size_t made = 0;     // segments
+  size_t made = 0;     // segments that there are, in use or kept
 };
 SegmentStats GetSegmentStats();
 

@@ -5,6 +5,7 @@
 #include <unwind.h>
 
 #include <algorithm>
+#include <csetjmp>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "stack/internal/resident_task.h"
 #include "stack/morestack.h"
@@ -92,6 +94,33 @@ TEST(SegmentTest, SegmentsAreUsedAgain) {
     RunSmall([] { Deep(20'000); });
   }
   EXPECT_EQ(GetSegmentStats().made, made);
+}
+
+TEST(SegmentTest, ThoseThatNobodyIsOnGoBackToTheSystem) {
+  RunSmall([] { Deep(20'000); });
+  EXPECT_GT(GetSegmentStats().made, 0u);
+  ReleaseFreeSegments();
+  EXPECT_EQ(GetSegmentStats().made, 0u);
+  EXPECT_GT(TrimIdle(absl::ZeroDuration()), 0u);
+  int64_t sum = 0;
+  RunSmall([&] { sum = Deep(20'000); });
+  EXPECT_EQ(sum, SumTo(20'000));
+  EXPECT_GT(GetSegmentStats().made, 0u);
+  // Nor does anybody find one where there is none any more.
+  ReleaseFreeSegments();
+  SlotCache cache;
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(Acquire(cache, SizeClass::k64KiB)->segment, nullptr);
+}
+
+TEST(SegmentTest, ThoseOfAGoroutineStay) {
+  int64_t sum = 0;
+  RunSmall([&] {
+    sum = Below(400, 0, [] {
+      ReleaseFreeSegments();
+      return Deep(10'000);
+    });
+  });
+  EXPECT_EQ(sum, SumTo(10'000));
 }
 
 NOINLINE double TakeMany(int a, int64_t b, const char* c, double d, float e, int f, int64_t g,
@@ -233,6 +262,61 @@ TEST(SegmentTest, ExceptionsPassThroughAndTheLimitIsTheOuterOneAgain) {
   EXPECT_EQ(count, 3 * (1'001 + 201 * (1 + 11 + 1)));
   EXPECT_TRUE(restored);
   EXPECT_EQ(after, SumTo(10'000));
+}
+
+// --- jumps ---
+
+jmp_buf jump_target;
+
+NOINLINE int64_t JumpBelow(int64_t n) {
+  volatile int64_t mine = n;
+  if (n == 0) std::longjmp(jump_target, 7);
+  return JumpBelow(n - 1) + mine;
+}
+// What setjmp() gives at last.
+NOINLINE int64_t JumpBack() {
+  volatile int64_t after = Deep(10);
+  const int result = setjmp(jump_target);
+  if (result == 0) return JumpBelow(20'000);
+  return result + after - SumTo(10) + Deep(2'000) - SumTo(2'000);
+}
+TEST(SegmentTest, AJumpLeavesTheSegmentsThatItJumpsOver) {
+  int64_t wrong = 0;
+  int64_t not_restored = 0;
+  size_t made = 0;
+  RunSmall([&] {
+    const Context* context = weft_current_context;
+    for (int64_t frames = 0; frames < 300; ++frames) {
+      const void* const lo = context->stack_lo;
+      const uintptr_t guard = *GuardWord();
+      if (Below(frames, 0, JumpBack) != 7) ++wrong;
+      if (context->stack_lo != lo || *GuardWord() != guard ||
+          reinterpret_cast<uintptr_t>(context->guard) != guard) {
+        ++not_restored;
+      }
+      if (frames == 0) made = GetSegmentStats().made;
+    }
+  });
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(not_restored, 0);
+  EXPECT_GT(made, 0u);
+  // They are used again; which sizes there are depends on where the first stack ended.
+  EXPECT_LE(GetSegmentStats().made, 2 * made);
+}
+
+NOINLINE int64_t JumpWithin(int64_t) {
+  if (setjmp(jump_target) == 0) JumpBelow(5);
+  return weft_current_context->stack_lo != nullptr ? 1 : 0;
+}
+TEST(SegmentTest, AJumpWithinASegmentLeavesNone) {
+  RunSmall([] {
+    const int64_t sum = Below(400, 0, [] {
+      const void* const lo = weft_current_context->stack_lo;
+      const int64_t one = JumpWithin(1);
+      return one + (weft_current_context->stack_lo == lo ? 10 : 0);
+    });
+    EXPECT_EQ(sum, 11);
+  });
 }
 
 // --- who looks through the frames ---

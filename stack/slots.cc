@@ -63,7 +63,13 @@ constexpr Shape kLargeShape = {.size = kMaxStackBytes + kMaxMargin,
 // refuses frames above 256 KiB. A wider one would leave something for alloca too, but markers take
 // 36 ns and 8 bytes of page tables a page, and there may be a million of these: too many for
 // mappings of their own.
-constexpr Shape kPinnedShape = Dense(256 * kKiB, 260 * kKiB);
+//
+// The ordinary one's addresses are no more because of page tables: one of those covers 2 MiB, and a
+// pinned stack that has only its top in use shares it with three others. With 1 MiB of addresses it
+// would take 2.5 KiB of page tables instead of 1, in each of a million goroutines, for recursion
+// that would still be no deeper than four times as much.
+constexpr size_t kPinnedGap = 260 * kKiB;
+constexpr Shape kPinnedShape = Dense(256 * kKiB, kPinnedGap);
 
 // On both sides, the other one being the next slot's.
 constexpr size_t kCopyGap = 260 * kKiB;
@@ -77,6 +83,8 @@ constexpr std::array<Shape, kSizeClasses> kShapes = {
     Dense(64 * kMiB, kDenseGap),
     kLargeShape,
     kPinnedShape,
+    Dense(64 * kMiB, kPinnedGap),
+    Dense(kGiB, kPinnedGap),
     CopyShape(0),
     CopyShape(1),
     CopyShape(2),
@@ -94,9 +102,21 @@ constexpr std::array<Shape, kSizeClasses> kShapes = {
     CopyShape(14),
 };
 
-// Where a goroutine goes when there is no large slot: a quarter of it is the margin, and it cannot
-// grow, so the smallest class would be too small for what ordinary libraries use.
-constexpr SizeClass kFallback = SizeClass::k256KiB;
+// What there is instead where a class gives no more; the class itself: nothing. For a goroutine
+// that gets no large slot: a quarter of what it gets is the margin, and it grows by segments, so
+// the smallest class would be too small for what ordinary libraries use.
+constexpr SizeClass InsteadOf(SizeClass size_class) {
+  switch (size_class) {
+    case SizeClass::kLarge:
+      return SizeClass::k256KiB;
+    case SizeClass::kPinned64MiB:
+      return SizeClass::kPinned;
+    case SizeClass::kPinned1GiB:
+      return SizeClass::kPinned64MiB;
+    default:
+      return size_class;
+  }
+}
 
 constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_class); }
 
@@ -194,7 +214,7 @@ struct Central {
       Class(kShapes[8]),  Class(kShapes[9]),  Class(kShapes[10]), Class(kShapes[11]),
       Class(kShapes[12]), Class(kShapes[13]), Class(kShapes[14]), Class(kShapes[15]),
       Class(kShapes[16]), Class(kShapes[17]), Class(kShapes[18]), Class(kShapes[19]),
-      Class(kShapes[20]), Class(kShapes[21])};
+      Class(kShapes[20]), Class(kShapes[21]), Class(kShapes[22]), Class(kShapes[23])};
   SlotCache* caches = nullptr;
 
   // Memory for descriptors: a piece of a mapping, as malloc may be anybody's.
@@ -216,6 +236,11 @@ struct Central {
 namespace {
 
 constinit Central central;
+
+// The pinned stack that goes with a free slot has nothing on it either. For who has the slot.
+void GiveBackSpare(Slot& slot) {
+  if (Slot* pinned = slot.spare_pinned; pinned != nullptr) GiveBackBelow(*pinned, pinned->hi);
+}
 
 }  // namespace
 
@@ -336,6 +361,13 @@ SizeClass SizeClassFor(size_t bytes) {
   return SizeClass::kLarge;
 }
 
+SizeClass PinnedClassFor(size_t bytes) {
+  for (const SizeClass size_class : {SizeClass::kPinned, SizeClass::kPinned64MiB}) {
+    if (bytes <= kShapes[Index(size_class)].size) return size_class;
+  }
+  return SizeClass::kPinned1GiB;
+}
+
 size_t StackBytes(SizeClass size_class) { return kShapes[Index(size_class)].size; }
 
 SlotCache::SlotCache() { central.Register(this); }
@@ -352,7 +384,8 @@ Slot* Acquire(SlotCache& cache, SizeClass size_class) {
     central.Refill(stack, size_class, cache.place_);
     count = stack.count.load(std::memory_order_relaxed);
     if (count == 0) {
-      return size_class == SizeClass::kLarge ? Acquire(cache, kFallback) : nullptr;
+      const SizeClass instead = InsteadOf(size_class);
+      return instead == size_class ? nullptr : Acquire(cache, instead);
     }
   }
   Slot* slot = stack.slots[count - 1];
@@ -404,6 +437,7 @@ size_t Central::Trim(Class& c, FreeList& warm, absl::Duration idle_for) {
         owner, Slot::kTaken, std::memory_order_seq_cst, std::memory_order_relaxed);
     if (is_free) {
       madvise(slot->lo, slot->hi - slot->lo, MADV_DONTNEED);
+      GiveBackSpare(*slot);
       slot->owner.store(Slot::kFree, std::memory_order_release);
       ++trimmed;
     }
@@ -434,6 +468,7 @@ size_t Central::TrimAgain(Class& c) {
     if (slot->owner.compare_exchange_strong(owner, Slot::kTaken, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)) {
       if (GiveBackBelow(*slot, slot->hi)) ++trimmed;
+      GiveBackSpare(*slot);
       slot->owner.store(Slot::kFree, std::memory_order_release);
     }
     std::lock_guard<CentralLock> hold(lock);

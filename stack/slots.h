@@ -32,7 +32,9 @@ namespace weft::stack {
 // so that a stack grows where it is up to MaxStack(), and nothing else is anywhere near; there are
 // 16,384 of those at most, and none where the address space is limited.
 // kPinned is for pinned stacks: 256 KiB each, with a wide gap below, as nothing checks their
-// pointer.
+// pointer. kPinned64MiB and kPinned1GiB are for those who ask for more: a pinned stack can be
+// neither moved nor continued elsewhere, so that it has all its addresses from the beginning, and
+// the page tables of its top, a page of them, are nobody else's.
 // kFirstCopy to kLastCopy are for stacks that grow by being copied (Growth): 64 KiB, and each class
 // twice the size of the one before, up to 1 GiB. On both sides is a gap that is wider than a frame
 // can be, so that pointers that the compiler has offset by an index can be told from others.
@@ -44,12 +46,17 @@ enum class SizeClass : uint8_t {
   k64MiB,
   kLarge,
   kPinned,
+  kPinned64MiB,
+  kPinned1GiB,
   kFirstCopy,
   kLastCopy = kFirstCopy + 14,
 };
 inline constexpr size_t kSizeClasses = static_cast<size_t>(SizeClass::kLastCopy) + 1;
 
 constexpr bool IsCopyClass(SizeClass size_class) { return size_class >= SizeClass::kFirstCopy; }
+constexpr bool IsPinnedClass(SizeClass size_class) {
+  return size_class >= SizeClass::kPinned && size_class <= SizeClass::kPinned1GiB;
+}
 
 // How stacks grow that may rest and move.
 enum class Growth : uint8_t {
@@ -75,7 +82,11 @@ constexpr SizeClass DefaultSizeClass() {
 // kLarge, the largest there is. In mode `copying` always kLarge: its unused part costs nothing.
 SizeClass SizeClassFor(size_t bytes);
 
-// Bytes of machine stack that a slot of the class has.
+// The class of the pinned stack for such a goroutine: the smallest that holds `bytes`, or
+// kPinned1GiB. For 0, who asks for nothing, kPinned.
+SizeClass PinnedClassFor(size_t bytes);
+
+// Bytes of stack that a slot of the class has.
 size_t StackBytes(SizeClass size_class);
 
 struct Segment;
@@ -163,7 +174,8 @@ class SlotCache {
 };
 
 // A slot of the class: the cache's warmest, else one freed by others, else a new one. When kLarge
-// has run out it is a k256KiB: see slot->size_class. Null when the system gives no more;
+// has run out it is a k256KiB, and when a larger class of pinned stacks has, the next smaller one:
+// see slot->size_class. Null when the system gives no more;
 // WhyNoSlot() then says why. About 2 ns from the cache; up to 30 us with the page faults of a new
 // one.
 Slot* Acquire(SlotCache& cache, SizeClass size_class);
@@ -173,8 +185,8 @@ void Release(SlotCache& cache, Slot* slot);
 
 // A pinned stack to go with a slot; null where the mode has none, and where the system gives no
 // more.
-inline Slot* AcquirePinned(SlotCache& cache) {
-  return kHasPinnedStack ? Acquire(cache, SizeClass::kPinned) : nullptr;
+inline Slot* AcquirePinned(SlotCache& cache, SizeClass size_class = SizeClass::kPinned) {
+  return kHasPinnedStack ? Acquire(cache, size_class) : nullptr;
 }
 
 // Null is none.

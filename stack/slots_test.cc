@@ -26,9 +26,10 @@
 namespace weft::stack {
 namespace {
 
-constexpr SizeClass kAllClasses[] = {SizeClass::k64KiB, SizeClass::k256KiB, SizeClass::k1MiB,
-                                     SizeClass::k8MiB,  SizeClass::k64MiB,  SizeClass::kLarge,
-                                     SizeClass::kPinned};
+constexpr SizeClass kAllClasses[] = {
+    SizeClass::k64KiB,  SizeClass::k256KiB,      SizeClass::k1MiB,
+    SizeClass::k8MiB,   SizeClass::k64MiB,       SizeClass::kLarge,
+    SizeClass::kPinned, SizeClass::kPinned64MiB, SizeClass::kPinned1GiB};
 
 // Whether the byte can be read, found out without a fault.
 bool Readable(const void* address) {
@@ -111,9 +112,9 @@ TEST(SlotsTest, BothSidesOfEveryStackAreInaccessible) {
     for (int i = 0; i < 3; ++i) slots.push_back(Acquire(cache, size_class));
     for (const Slot* slot : slots) {
       ASSERT_NE(slot, nullptr);
-      const size_t gap = size_class == SizeClass::kLarge    ? size_t{1} << 30
-                         : size_class == SizeClass::kPinned ? 256 * 1024
-                                                            : 68 * 1024;
+      const size_t gap = size_class == SizeClass::kLarge ? size_t{1} << 30
+                         : IsPinnedClass(size_class)     ? 256 * 1024
+                                                         : 68 * 1024;
       for (size_t below = 1; below <= gap; below *= 2) EXPECT_FALSE(Readable(slot->lo - below));
       EXPECT_FALSE(Readable(slot->lo - gap));
     }
@@ -190,6 +191,24 @@ TEST(SlotsTest, SizesAreRoundedUpToAClass) {
   EXPECT_EQ(SizeClassFor(5 << 20), SizeClass::k8MiB);
   EXPECT_EQ(SizeClassFor(64 << 20), SizeClass::k64MiB);
   EXPECT_EQ(SizeClassFor(size_t{1} << 40), SizeClass::kLarge);
+}
+
+TEST(SlotsTest, PinnedStacksAreAsLargeAsIsAskedFor) {
+  EXPECT_EQ(PinnedClassFor(0), SizeClass::kPinned);
+  EXPECT_EQ(PinnedClassFor(256 << 10), SizeClass::kPinned);
+  EXPECT_EQ(PinnedClassFor((256 << 10) + 1), SizeClass::kPinned64MiB);
+  EXPECT_EQ(PinnedClassFor(64 << 20), SizeClass::kPinned64MiB);
+  EXPECT_EQ(PinnedClassFor((64 << 20) + 1), SizeClass::kPinned1GiB);
+  EXPECT_EQ(PinnedClassFor(size_t{1} << 40), SizeClass::kPinned1GiB);
+  SlotCache cache;
+  Slot* pinned = AcquirePinned(cache, SizeClass::kPinned64MiB);
+  if (kHasPinnedStack) {
+    ASSERT_NE(pinned, nullptr) << WhyNoSlot();
+    EXPECT_EQ(pinned->hi - pinned->lo, 64 << 20);
+  } else {
+    EXPECT_EQ(pinned, nullptr);
+  }
+  ReleasePinned(cache, pinned);
 }
 
 TEST(SlotsTest, EveryAddressOfASlotAndItsGapsIsFound) {
@@ -363,6 +382,8 @@ void UseUpALimitedAddressSpace() {
   if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(8);
 
   SlotCache cache;
+  // Less than was asked for, where there is not that much.
+  if (Acquire(cache, SizeClass::kPinned1GiB)->size_class == SizeClass::kPinned1GiB) _exit(8);
   size_t count = 0;
   while (Slot* slot = Acquire(cache, DefaultSizeClass())) {
     if (slot->size_class != SizeClass::k256KiB) _exit(7);

@@ -52,8 +52,7 @@ Bounds BoundsOf(uintptr_t sp) {
   }
   const void* address = reinterpret_cast<const void*>(sp);
   // An overflowed stack's pointer is in the gap below it.
-  if (const Slot* slot = FindSlot(address);
-      slot != nullptr && slot->size_class != SizeClass::kPinned) {
+  if (const Slot* slot = FindSlot(address); slot != nullptr && !IsPinnedClass(slot->size_class)) {
     return {reinterpret_cast<uintptr_t>(slot->lo), reinterpret_cast<uintptr_t>(slot->hi), true};
   }
   return {sp, sp + kThreadStack, false};

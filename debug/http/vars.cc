@@ -235,7 +235,8 @@ void AddProcess(std::vector<Variable>& all) {
 }  // namespace
 
 std::string SlotClassName(size_t index) {
-  constexpr const char* kFirst[] = {"64KiB", "256KiB", "1MiB", "8MiB", "64MiB", "large", "pinned"};
+  constexpr const char* kFirst[] = {"64KiB", "256KiB", "1MiB",         "8MiB",       "64MiB",
+                                    "large", "pinned", "pinned-64MiB", "pinned-1GiB"};
   if (index < std::size(kFirst)) return kFirst[index];
   const size_t kib = size_t{64} << (index - static_cast<size_t>(stack::SizeClass::kFirstCopy));
   return kib < 1024 ? absl::StrCat("copied-", kib, "KiB")

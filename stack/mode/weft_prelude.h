@@ -3,6 +3,26 @@
 #ifndef WEFT_STACK_MODE_WEFT_PRELUDE_H_
 #define WEFT_STACK_MODE_WEFT_PRELUDE_H_
 
+#if !defined(__ASSEMBLER__)
+
+// longjmp() unwinds nothing, so that calls which had gone on to linked segments would never be
+// left: where setjmp() returns by it, that is made up for (morestack.h).
+#include <setjmp.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+int weft_after_setjmp(int result);
+#if defined(__cplusplus)
+}
+#endif
+#undef setjmp
+#define setjmp(environment) weft_after_setjmp(_setjmp(environment))
+#undef sigsetjmp
+#define sigsetjmp(environment, mask) weft_after_setjmp(__sigsetjmp((environment), (mask)))
+
+#endif  // no assembly
+
 #if defined(__cplusplus) && !defined(__ASSEMBLER__) && defined(__clang__)
 
 // Clang rejects the definition of a C variadic function under -fsplit-stack. libstdc++ has one in a
