@@ -1,9 +1,10 @@
-// What stacks cost that grow where they are and rest when they are not needed, beside those of one
-// size. For linked segments see hot_split_segments.
+// What stacks cost that grow where they are, are copied, or rest when they are not needed, beside
+// those of one size.
 //
 //     bazel run -c opt //stack:stack_benchmark
 //
-// and with --config=fixed for the numbers of that mode.
+// and with --config=fixed or segmented for the numbers of those modes. Segments as libgcc links
+// them take a program of their own, hot_split_segments.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -14,11 +15,14 @@
 #include "benchmark/benchmark.h"
 #include "stack/benchmark_code.h"
 #include "stack/context.h"
+#include "stack/grow.h"
 #include "stack/hot_split.h"
+#include "stack/internal/resident_task.h"
 #include "stack/internal/task.h"
 #include "stack/mode.h"
 #include "stack/residence.h"
 #include "stack/rest.h"
+#include "stack/segment.h"
 #include "stack/slots.h"
 
 namespace weft::stack {
@@ -28,19 +32,48 @@ namespace {
 
 // A call in a loop, by the place on the stack where it is most expensive; a loop of half a KiB
 // frames at 256 places of the first 64 KiB. `fixed`: code without flags on a stack of 256 KiB.
-// `reserved`: the same on one of 64 MiB. `checked`: with the flags of the build's mode, on its own
-// sort of stack; in mode copying that is what grows and rests.
+// `reserved`: the same on one of 64 MiB. `segmented`: code that looks for the limit, on a stack of
+// 64 KiB that grows by Weft's segments (`links` of them). `copying`: the same on one that grows by
+// being copied (`growths`). `in_place`: the same on what goroutines get by default in mode copying.
+void ReportHotSplit(benchmark::State& state, const HotSplit& split) {
+  state.counters["usual_ns"] = split.usual_ns;
+  state.counters["worst_ns"] = split.worst_ns;
+}
+
 void BM_HotSplit(benchmark::State& state, int64_t (*call_below)(size_t, int64_t), SizeClass size) {
   HotSplit split;
   for (auto _ : state) {
     RunOnSlot([&] { split = MeasureHotSplit(call_below); }, size);
   }
-  state.counters["usual_ns"] = split.usual_ns;
-  state.counters["worst_ns"] = split.worst_ns;
+  ReportHotSplit(state, split);
 }
-BENCHMARK_CAPTURE(BM_HotSplit, fixed, plain::CallBelow, SizeClass::k256KiB)->Iterations(1);
-BENCHMARK_CAPTURE(BM_HotSplit, reserved, plain::CallBelow, SizeClass::k64MiB)->Iterations(1);
-BENCHMARK_CAPTURE(BM_HotSplit, checked, checked::CallBelow, DefaultSizeClass())->Iterations(1);
+
+// On a stack that grows as the build's mode and its class have it.
+[[maybe_unused]] void BM_HotSplitOfOneThatGrows(benchmark::State& state, SizeClass size) {
+  const uint64_t growths = GetGrowStats().growths;
+  const uint64_t links = GetSegmentStats().links;
+  HotSplit split;
+  for (auto _ : state) {
+    RunAsResident([&] { split = MeasureHotSplit(checked::CallBelow); }, size);
+  }
+  ReportHotSplit(state, split);
+  state.counters["growths"] = static_cast<double>(GetGrowStats().growths - growths);
+  state.counters["links"] = static_cast<double>(GetSegmentStats().links - links);
+}
+
+[[maybe_unused]] const bool hot_split_is_registered = [] {
+  const auto add = [](const char* name, auto... how) {
+    benchmark::RegisterBenchmark(name, how...)->Iterations(1);
+  };
+  add("BM_HotSplit/fixed", BM_HotSplit, plain::CallBelow, SizeClass::k256KiB);
+  if (kHasGuardWord) add("BM_HotSplit/segmented", BM_HotSplitOfOneThatGrows, SizeClass::k64KiB);
+  add("BM_HotSplit/reserved", BM_HotSplit, plain::CallBelow, SizeClass::k64MiB);
+  if (kMayMove) add("BM_HotSplit/copying", BM_HotSplitOfOneThatGrows, SizeClass::kFirstCopy);
+  if (kHasPinnedStack)
+    add("BM_HotSplit/in_place", BM_HotSplit, checked::CallBelow, SizeClass::kLarge);
+  benchmark::AddCustomContext("segments of libgcc", "bazel run -c opt //stack:hot_split_segments");
+  return true;
+}();
 
 // What the flags of the build's mode cost. Fibonacci is nothing but calls, the worst case; sorting
 // and searching call much and do something too.
@@ -88,6 +121,18 @@ void BM_Grow(benchmark::State& state) {
 BENCHMARK(BM_Grow)
     ->ArgNames({"bytes", "warm"})
     ->ArgsProduct({{16 << 10, 128 << 10, kMayMove ? 8 << 20 : 128 << 10}, {0, 1}});
+
+// The same on a new stack of 64 KiB that grows by being copied: a copy for each doubling.
+[[maybe_unused]] void BM_GrowByCopy(benchmark::State& state) {
+  const auto bytes = static_cast<size_t>(state.range(0));
+  const uint64_t growths = GetGrowStats().growths;
+  for (auto _ : state) {
+    RunAsResident([&] { benchmark::DoNotOptimize(checked::GoDown(bytes)); }, SizeClass::kFirstCopy);
+  }
+  state.SetBytesProcessed(state.iterations() * state.range(0));
+  state.counters["growths"] = benchmark::Counter(
+      static_cast<double>(GetGrowStats().growths - growths), benchmark::Counter::kAvgIterations);
+}
 
 // --- Resting ---
 
@@ -162,15 +207,37 @@ void Run(benchmark::State& state, int64_t fibers, size_t frames, RestPolicy poli
   }
 }
 
-// Two that share one slot: each switch copies one out and one in. The argument is the number of
-// frames that they have, beside two; bytes says what that makes.
+// Of PauseBelow(), so many that a stack has at least `bytes` in use.
+size_t FramesFor(size_t bytes) {
+  const auto used = [](size_t frames) {
+    Proc proc(RestPolicy::kNever, 0);
+    Fiber fiber(frames);
+    proc.Resume(fiber);
+    const size_t used = UseOf(fiber).used;
+    fiber.done = true;
+    proc.Resume(fiber);
+    return used;
+  };
+  constexpr size_t kMany = 100;
+  const size_t least = used(0);
+  const size_t frame = (used(kMany) - least) / kMany;
+  return bytes <= least ? 0 : (bytes - least + frame - 1) / frame;
+}
+
+// Two that share one slot: each switch copies one out and one in. The argument is the bytes that
+// they have in use, or somewhat more; `bytes` says what was copied.
 [[maybe_unused]] void BM_Rest(benchmark::State& state) {
-  Run(state, 2, static_cast<size_t>(state.range(0)), RestPolicy::kAsNeeded, 1);
+  Run(state, 2, FramesFor(static_cast<size_t>(state.range(0))), RestPolicy::kAsNeeded, 1);
 }
 
 // The same, and each wakes in the other's slot, so that its pointers are shifted.
 [[maybe_unused]] void BM_Move(benchmark::State& state) {
-  Run(state, 2, static_cast<size_t>(state.range(0)), RestPolicy::kAlways, 2);
+  Run(state, 2, FramesFor(static_cast<size_t>(state.range(0))), RestPolicy::kAlways, 2);
+}
+
+// Round a ring of a thousand, by how many of them have slots (kSlotBudget is 64).
+[[maybe_unused]] void BM_Budget(benchmark::State& state) {
+  Run(state, 1'000, 4, RestPolicy::kAsNeeded, static_cast<size_t>(state.range(0)));
 }
 
 // Round a ring, where those that are not among the latest 64 rest (rest:1), or each keeps its slot.
@@ -189,9 +256,15 @@ void BM_SwitchAmong(benchmark::State& state) {
   for (const int64_t n : {2, 10, 100, 1'000, 10'000, 100'000}) among->Args({n, 0});
   if constexpr (kMayMove) {
     for (const int64_t n : {2, 10, 100, 1'000, 10'000, 100'000, 1'000'000}) among->Args({n, 1});
-    for (const int64_t frames : {0, 8, 50, 300}) {
-      benchmark::RegisterBenchmark("BM_Rest", BM_Rest)->Arg(frames);
-      benchmark::RegisterBenchmark("BM_Move", BM_Move)->Arg(frames);
+    for (const int64_t bytes : {128, 512, 2'048, 8'192}) {
+      benchmark::RegisterBenchmark("BM_Rest", BM_Rest)->Arg(bytes);
+      benchmark::RegisterBenchmark("BM_Move", BM_Move)->Arg(bytes);
+    }
+    for (const int64_t budget : {16, 64, 256}) {
+      benchmark::RegisterBenchmark("BM_Budget", BM_Budget)->Arg(budget);
+    }
+    for (const int64_t bytes : {128 << 10, 1 << 20, 8 << 20}) {
+      benchmark::RegisterBenchmark("BM_GrowByCopy", BM_GrowByCopy)->Arg(bytes);
     }
   }
   return true;
