@@ -13,9 +13,23 @@ __attribute__((noinline)) int Recurse(int depth) {
   return depth == 0 ? 0 : Recurse(depth - 1) + frame[0];
 }
 
+// Calls park(arg) at each depth, on the way down and on the way up.
+__attribute__((noinline)) int ParkBelow(int depth, void (*park)(void*), void* arg) {
+  volatile char frame[64];
+  frame[0] = 2;
+  park(arg);
+  const int below = depth == 0 ? 0 : ParkBelow(depth - 1, park, arg);
+  park(arg);
+  return below + frame[0];
+}
+
 }  // namespace
 
 extern "C" {
+
+int weft_test_park(int depth, void (*park)(void*), void* arg) {
+  return ParkBelow(depth, park, arg);
+}
 
 int weft_test_recurse(int depth) { return Recurse(depth); }
 
