@@ -1,10 +1,13 @@
 // Goroutines that give up their slots while they wait, and run on as if nothing had happened.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -19,9 +22,11 @@
 #include "sched/snapshot.h"
 #include "sched/sync/wait_group.h"
 #include "sched/testing.h"
+#include "stack/grow.h"
 #include "stack/mode.h"
 #include "stack/rest.h"
 #include "stack/slots.h"
+#include "tests/debug_setting.h"
 #include "tests/rounds.h"
 
 namespace weft {
@@ -195,6 +200,16 @@ TEST_P(StacksTest, AHintIsForLocalsWithAddressesToo) {
   });
 }
 
+TEST(MainStackDeathTest, MainHasAPinnedStackAsLargeAsAThreads) {
+  if (!stack::kHasPinnedStack) GTEST_SKIP() << "there are none in this build";
+  if (testing::HasDebugSetting("stackgrow=copy")) GTEST_SKIP() << "not where addresses are few";
+  // Anew: Main() comes before anything else.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  constexpr int64_t kFrames = 20'000;
+  EXPECT_EXIT(Main([] { return SumByAddress(kFrames) == kFrames * (kFrames + 1) / 2 ? 3 : 1; }),
+              ::testing::ExitedWithCode(3), "");
+}
+
 // Waits with more in use than a slot of 256 KiB has.
 __attribute__((noinline)) int64_t WaitDeepBelow(const Chan<int>& gate, int64_t n) {
   volatile int64_t frame[64];
@@ -345,6 +360,60 @@ TEST_P(StacksTest, ProtocolHoldsUnderDelays) {
   internal::EnableRandomDelays(static_cast<uint64_t>(GetParam()));
   WaitAndWake(testing::Rounds(200, 100), testing::Rounds(10, 4));
   internal::SetDelayHook(nullptr);
+}
+
+// --- WEFTDEBUG=stackgrow=auto ---
+
+__attribute__((noinline)) int64_t Deep(int64_t n) {
+  volatile int64_t mine = n;
+  const int64_t below = n == 0 ? 0 : Deep(n - 1);
+  return below + mine;
+}
+
+// Says, in a process of its own, how a stack that is to get large does so.
+[[noreturn]] void GrowIn(rlim_t address_space) {
+  if (address_space != RLIM_INFINITY) {
+    const rlimit limit = {.rlim_cur = address_space, .rlim_max = address_space};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(1);
+  }
+  const stack::Growth growth = stack::StackGrowth();
+  bool right = false;
+  testing::RunOnGoroutine([&] {
+    Chan<int64_t> results(0);
+    constexpr int64_t kFrames = 20'000;
+    Go([results] { results.Send(Deep(kFrames)); });
+    right = results.Recv() == kFrames * (kFrames + 1) / 2;
+  });
+  std::fprintf(stderr, "%s, %s, %s\n", growth == stack::Growth::kCopy ? "copy" : "in place",
+               stack::GetGrowStats().growths > 0 ? "grown" : "not grown",
+               right ? "right" : "wrong");
+  _exit(0);
+}
+
+class StackGrowAutoDeathTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!stack::kMayMove) GTEST_SKIP() << "stacks do not move in this build";
+    rlimit limit{};
+    getrlimit(RLIMIT_AS, &limit);
+    if (limit.rlim_cur != RLIM_INFINITY) GTEST_SKIP() << "address space is limited already";
+    std::ifstream overcommit("/proc/sys/vm/overcommit_memory");
+    int mode = 0;
+    if (overcommit >> mode && mode == 2) GTEST_SKIP() << "commit is limited";
+    const char* debug = std::getenv("WEFTDEBUG");
+    if (debug != nullptr && absl::StrContains(debug, "stackgrow")) GTEST_SKIP() << debug;
+    // Anew: this process has slots already.
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+  }
+};
+
+TEST_F(StackGrowAutoDeathTest, ByCopyingWhereAddressesAreLimited) {
+  EXPECT_EXIT(GrowIn(rlim_t{4} << 30), ::testing::ExitedWithCode(0), "^copy, grown, right\n$");
+}
+
+TEST_F(StackGrowAutoDeathTest, InPlaceWhereTheyAreNot) {
+  EXPECT_EXIT(GrowIn(RLIM_INFINITY), ::testing::ExitedWithCode(0),
+              "^in place, not grown, right\n$");
 }
 
 INSTANTIATE_TEST_SUITE_P(Procs, StacksTest, ::testing::ValuesIn(testing::AllInTurn({1, 2, 4})));

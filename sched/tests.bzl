@@ -347,7 +347,10 @@ def sched_tests():
         name = "stacks_test",
         size = "medium",
         srcs = ["stacks_test.cc"],
-        deps = _STACKS_TEST_DEPS + [":snapshot"],
+        deps = _STACKS_TEST_DEPS + [
+            ":snapshot",
+            "//stack:grow",
+        ],
     )
 
     weft_cc_test(
