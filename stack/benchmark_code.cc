@@ -6,15 +6,42 @@
 namespace weft::stack::WEFT_BENCHMARK_CODE {
 namespace {
 
-// A compiler that cannot tell where in an array something is stored must keep all of it; one that
-// can tell that it is inside need not pin it.
+// 64 bytes of stack that no compiler does without, as it cannot tell that `n`, a number, is not
+// negative. Not an array: of that it keeps no more than is used, and with an index the stack has to
+// stay where it is (escape_pass/README.md).
+#define TAKE_64_BYTES(name, n)                                                                     \
+  [[maybe_unused]] volatile int64_t name##0, name##1, name##2, name##3, name##4, name##5, name##6, \
+      name##7;                                                                                     \
+  if ((n) < 0) [[unlikely]] {                                                                      \
+    name##0 = (n);                                                                                 \
+    name##1 = (n);                                                                                 \
+    name##2 = (n);                                                                                 \
+    name##3 = (n);                                                                                 \
+    name##4 = (n);                                                                                 \
+    name##5 = (n);                                                                                 \
+    name##6 = (n);                                                                                 \
+    name##7 = (n);                                                                                 \
+  }
+
+// A call that is not the last thing that a function does.
+int64_t NotInItsPlace(int64_t result) {
+  asm volatile("" : "+r"(result));
+  return result;
+}
 
 __attribute__((noinline)) bool IsLess(int64_t a, int64_t b) { return a < b; }
 
 __attribute__((noinline)) int64_t WithLocals(int64_t n) {
-  volatile char locals[512];
-  locals[n & 511] = 1;
-  return locals[n & 511];
+  TAKE_64_BYTES(a, n);
+  TAKE_64_BYTES(b, n);
+  TAKE_64_BYTES(c, n);
+  TAKE_64_BYTES(d, n);
+  TAKE_64_BYTES(e, n);
+  TAKE_64_BYTES(f, n);
+  TAKE_64_BYTES(g, n);
+  TAKE_64_BYTES(h, n);
+  h7 = 1;
+  return h7;
 }
 
 __attribute__((noinline)) int64_t CallInLoop(int64_t calls) {
@@ -40,17 +67,25 @@ __attribute__((noinline)) int64_t SortAndSearch(std::vector<int64_t> numbers) {
 
 __attribute__((noinline)) int64_t CallBelow(size_t bytes, int64_t calls) {
   constexpr size_t kFrame = 256;
-  volatile char locals[kFrame - 64];
-  locals[calls & 127] = 1;
-  return bytes < kFrame ? CallInLoop(calls)
-                        : CallBelow(bytes - kFrame, calls) + locals[calls & 127];
+  TAKE_64_BYTES(a, calls);
+  TAKE_64_BYTES(b, calls);
+  TAKE_64_BYTES(c, calls);
+  return NotInItsPlace(bytes < kFrame ? CallInLoop(calls) : CallBelow(bytes - kFrame, calls));
 }
 
 __attribute__((noinline)) int64_t GoDown(size_t bytes) {
-  constexpr size_t kFrame = 1024;
-  volatile char locals[kFrame - 64];
-  locals[bytes & 511] = 1;
-  return bytes < kFrame ? 1 : GoDown(bytes - kFrame) + locals[bytes & 511];
+  constexpr size_t kFrame = 512;
+  const auto n = static_cast<int64_t>(bytes);
+  TAKE_64_BYTES(a, n);
+  TAKE_64_BYTES(b, n);
+  TAKE_64_BYTES(c, n);
+  TAKE_64_BYTES(d, n);
+  TAKE_64_BYTES(e, n);
+  TAKE_64_BYTES(f, n);
+  TAKE_64_BYTES(g, n);
+  return NotInItsPlace(bytes < kFrame ? 1 : GoDown(bytes - kFrame));
 }
+
+#undef TAKE_64_BYTES
 
 }  // namespace weft::stack::WEFT_BENCHMARK_CODE
