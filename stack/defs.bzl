@@ -12,7 +12,8 @@ What they add, by mode:
     segmented  -fsplit-stack and the forced header
     fixed      nothing
 and in each of them -fno-omit-frame-pointer, so that stacks can be walked. `warnings_as_errors =
-False` leaves our warnings out, for code that is not ours. `escape_pass = False` leaves the escape
+False` leaves our warnings out, for code that is not ours, all but the one that a frame is larger
+than the gap that guards a stack. `escape_pass = False` leaves the escape
 pass out: a stack that has a frame of such code does not move, and a local of it whose address it
 publishes by an atomic read-modify-write had better not exist.
 """
@@ -60,13 +61,22 @@ _ESCAPE_PASS_DEPS = select({
 _DSO_SHIM = str(Label("//stack:dso_shim"))
 _SPLIT_STACK_RUNTIME = str(Label("//stack:split_stack_runtime"))
 
-# A frame larger than 256 KiB could step over the gap that guards a stack without touching it.
 _WARNINGS = [
     "-Wall",
     "-Wextra",
     "-Werror",
     "-Wframe-larger-than=262144",
 ]
+
+# A frame larger than 256 KiB could step over the gap that guards a stack without touching it,
+# whoever wrote the code.
+_FRAME_LIMIT = select({
+    _label("clang"): [
+        "-Wframe-larger-than=262144",
+        "-Werror=frame-larger-than",
+    ],
+    "//conditions:default": ["-Werror=frame-larger-than=262144"],
+})
 
 _COMPILER_WARNINGS = select({
     # Headers of libraries that are built from their source do not lie where the compiler expects
@@ -88,6 +98,8 @@ def _weft_cc(rule, kwargs, runtime = _SPLIT_STACK_RUNTIME):
         deps = deps + _ESCAPE_PASS_DEPS
     if warnings:
         copts = copts + _WARNINGS + _COMPILER_WARNINGS
+    else:
+        copts = copts + _FRAME_LIMIT
     kwargs["copts"] = copts + kwargs.pop("copts", [])
     kwargs["deps"] = kwargs.pop("deps", []) + deps
     rule(**kwargs)

@@ -1,4 +1,4 @@
-// The LLVM plugin: README.md says what it does, pinned_locals.h and movable.h how.
+// The LLVM plugin: README.md says what it does, missed_escapes.h and movable.h how.
 //
 // Built against the headers of the LLVM that the compiler is made of. It runs last of all
 // optimizations, at -O0 too, and before code generation, of which SafeStack is a part.
