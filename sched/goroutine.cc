@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "absl/base/attributes.h"
 #include "sched/fatal.h"
 #include "sched/internal/delay.h"
 #include "sched/internal/emit.h"
@@ -103,7 +104,7 @@ void AssignId(P* p, G* g) {
 }
 
 // On the next one's stack.
-void FinishGoroutine(M* m, G* g) {
+Remainder FinishGoroutine(M* m, G* g) {
   EmitLeft(m, g, Event::kEnd);
   P* p = m->p.load(std::memory_order_relaxed);
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
@@ -113,19 +114,41 @@ void FinishGoroutine(M* m, G* g) {
     EndLockedM(m, g);
   Count(p->goroutines.ended);
   PutG(p, g);
+  return nullptr;
 }
 
-void QueueAtTail(M* m, G* g) {
+void EnqueueAtTail(M* m, G* g) { Enqueue(m, g, Place::kTail); }
+
+void QueueAtTailSlowly(M* m, G* g) {
   EmitLeft(m, g, Event::kYield);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  EnqueueAtTail(m, g);
+}
+
+Remainder QueueAtTail(M* m, G* g) {
+  P* p = m->p.load(std::memory_order_relaxed);
+  if (p == nullptr || WantsFrequent(m) || p->until_stamp == 1 || !LeaveSlotJustSo(p, g))
+      [[unlikely]]
+    return QueueAtTailSlowly;
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   // With one P there is nobody to wake for it.
-  if (P* p = m->p.load(std::memory_order_relaxed);
-      p != nullptr && Sharing() == QueueSharing::kAlone) {
-    StampNowAndThen(p->until_stamp, g);
-    if (p->run_queue.PutTail(g, QueueSharing::kAlone)) return;
+  if (Sharing() != QueueSharing::kAlone || !p->run_queue.PutTail(g, QueueSharing::kAlone)) {
+    return EnqueueAtTail;
   }
-  Enqueue(m, g, Place::kTail);
+  --p->until_stamp;
+  return nullptr;
+}
+
+// From inside a runtime section, or where somebody wants this thread's attention, or on a thread
+// that runs no goroutine.
+ABSL_ATTRIBUTE_NOINLINE void YieldSlowly() {
+  if (ThisG() == nullptr) {
+    sched_yield();
+    return;
+  }
+  EnterRuntime();
+  SwitchAwayAndLeave<QueueAtTail>();
 }
 
 // A runnable goroutine, not queued yet. `p` may be null.
@@ -240,12 +263,9 @@ uint64_t Sum(std::atomic<uint64_t> internal::GoroutineCounts::* counter) {
 
 }  // namespace
 
-void Yield() {
-  if (internal::ThisG() == nullptr) {
-    sched_yield();
-    return;
-  }
-  internal::EnterRuntime();
+WEFT_NO_LIMIT_CHECK void Yield() {
+  if (internal::TryEnterRuntime() == nullptr) [[unlikely]]
+    return internal::YieldSlowly();
   internal::SwitchAwayAndLeave<internal::QueueAtTail>();
 }
 

@@ -55,7 +55,7 @@ bool FenceAllThreads() {
 }
 
 // On the scheduler's stack: the goroutine has no P to run on.
-void QueueWithoutP(M* m, G* g) {
+Remainder QueueWithoutP(M* m, G* g) {
   EmitLeft(m, g, Event::kLostP);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
@@ -70,13 +70,15 @@ void QueueWithoutP(M* m, G* g) {
     sched.global_size.store(sched.global_queue.size(), std::memory_order_seq_cst);
   }
   if (p != nullptr) AcquireP(m, p);
+  return nullptr;
 }
 
-void QueueShared(M* m, G* g) {
+Remainder QueueShared(M* m, G* g) {
   EmitLeft(m, g, Event::kPreempt);
   LeaveSlot(m, g);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   EnqueueShared(g);
+  return nullptr;
 }
 
 }  // namespace

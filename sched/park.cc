@@ -26,11 +26,24 @@ void Ready(M* m, G* g, Waker waker) {
   Enqueue(m, g, Place::kNext);
 }
 
-void FinishPark(M* m, G* g) {
+void ReadyItself(M* m, G* g) { Ready(m, g, Waker::kItself); }
+
+// Null, or what remains to be done after it.
+Remainder PublishWait(G* g) {
+  g->status.store(GStatus::kWaiting, std::memory_order_release);
+  return WaiterProtocol::Publish(*g) ? nullptr : ReadyItself;
+}
+
+void FinishParkSlowly(M* m, G* g) {
   EmitLeft(m, g, Event::kPark);
   LeaveSlot(m, g);
-  g->status.store(GStatus::kWaiting, std::memory_order_release);
-  if (!WaiterProtocol::Publish(*g)) Ready(m, g, Waker::kItself);
+  if (const Remainder remainder = PublishWait(g); remainder != nullptr) remainder(m, g);
+}
+
+Remainder FinishPark(M* m, G* g) {
+  if (WantsFrequent(m) || !LeaveSlotJustSo(m->p.load(std::memory_order_relaxed), g)) [[unlikely]]
+    return FinishParkSlowly;
+  return PublishWait(g);
 }
 
 void Park(Waiter* self, WaitReason reason) noexcept {

@@ -81,9 +81,10 @@ void ArriveAtScheduler(M* m) {
   m->current.store(nullptr, std::memory_order_release);
 }
 
-// The goroutine to switch to directly, or null. Inlined, for what it gives the address of would be
-// on the pinned stack of every goroutine that waits.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(P* p, bool* inherits_slice) {
+// The goroutine to switch to directly, or null; m->next_inherits_slice goes with it. (Not a pair:
+// who copies a structure cannot move, see stack/escape_pass, and nor can the goroutine then, where
+// its frames are not optimized away.)
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(M* m, P* p) {
   if (p == nullptr || sched.stopping.load(std::memory_order_relaxed) ||
       p->schedtick.load(std::memory_order_relaxed) % kGlobalQueueTicks == 0) {
     return nullptr;
@@ -94,87 +95,91 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline G* DirectNext(P* p, bool* inherits_slice) {
       !p->timers.Earliest().IsNever()) {
     return nullptr;
   }
-  return p->run_queue.Take(inherits_slice, Sharing());
+  return p->run_queue.Take(&m->next_inherits_slice, Sharing());
 }
 
-// Brings the goroutine that is to come after `g` to its slot; false if it cannot come yet. One
-// whose home is the slot of `g` has to wait until that is left, and so is left to the loop: it
-// could move, but need not. (Where stacks do not move nobody calls it.)
-[[maybe_unused]] ABSL_ATTRIBUTE_NOINLINE bool BringBack(M* m, const G* g, P* p, G* next,
-                                                        bool inherits_slice) noexcept {
-  if (next->stack.home != g->stack.home) return BringToSlot(p, next);
-  m->next_after_scheduler = next;
-  m->next_inherits_slice = inherits_slice;
-  return false;
-}
-
-struct Next {
-  G* g;
-  bool inherits_slice;
-};
-
-// DirectNext() with its slot; `g` is the goroutine that calls.
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline Next DirectNextInSlot(M* m, const G* g, P* p) {
-  // This thread runs nobody else.
-  if (g->bound) [[unlikely]]
-    return {nullptr, false};
-  for (;;) {
-    bool inherits_slice = false;
-    G* next = DirectNext(p, &inherits_slice);
-    if (next == nullptr) return {nullptr, false};
-    if (next->bound) [[unlikely]] {
-      m->next_after_scheduler = next;
-      m->next_inherits_slice = inherits_slice;
-      return {nullptr, false};
-    }
-    if (next->runnable_since != 0) [[unlikely]]
-      CountLatency(p, next);
-    if constexpr (stack::kMayMove) {
-      if (stack::Residence::EnterHot(next->stack, StackSharing())) [[likely]]
-        return {next, inherits_slice};
-      if (BringBack(m, g, p, next, inherits_slice)) return {next, inherits_slice};
-      if (m->next_after_scheduler != nullptr) return {nullptr, false};
-    } else {
-      if (BringToSlot(p, next)) return {next, inherits_slice};
-    }
+// Whether a goroutine that was taken from the queue can be switched to just so. It has its slot
+// then.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool ComesJustSo(G* next) {
+  if (next->bound || next->runnable_since != 0) [[unlikely]]
+    return false;
+  if constexpr (stack::kMayMove) {
+    return stack::Residence::EnterHot(next->stack, StackSharing());
+  } else {
+    return next->stack.home != nullptr;
   }
 }
 
-// For one that will go on: what is on the pinned stack here would else be on its, while it waits.
-ABSL_ATTRIBUTE_NOINLINE WEFT_NO_LIMIT_CHECK Next DirectNextAfter(M* m, const G* g, P* p) noexcept {
-  return DirectNextInSlot(m, g, p);
+// What is taken from the queue after `g`, which calls, and can be switched to: `next`, or one that
+// follows; null if that is for the loop. It has its slot then.
+ABSL_ATTRIBUTE_NOINLINE WEFT_NO_LIMIT_CHECK G* BringNext(M* m, const G* g, P* p, G* next) noexcept {
+  for (; next != nullptr; next = DirectNext(m, p)) {
+    // One whose home is the slot of `g` has to wait until that is left; it could move, but need
+    // not.
+    if (next->bound || (stack::kMayMove && next->stack.home == g->stack.home)) {
+      m->next_after_scheduler = next;
+      return nullptr;
+    }
+    if (next->runnable_since != 0) CountLatency(p, next);
+    if (BringToSlot(p, next)) break;
+  }
+  return next;
 }
 
-void AfterScheduler(M*, G*) {}
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void SwitchToNext(M* m, G* g, P* p, G* next,
+                                                      stack::Arrival arrival,
+                                                      int32_t ended_sections) {
+  Leave(m, g, ended_sections);
+  MakeCurrent(m, p, next, m->next_inherits_slice);
+  stack::SwitchTo(g->stack.context, next->stack.context, arrival, m, g);
+}
+
+// LeaveStack() with what it has taken from the queue: all that is not done just so. Apart from it,
+// as that has no other call to save registers for.
+ABSL_ATTRIBUTE_NOINLINE WEFT_NO_LIMIT_CHECK void LeaveStackSlowly(stack::Arrival arrival,
+                                                                  int32_t ended_sections,
+                                                                  G* next) noexcept {
+  M* m = ThisM();
+  G* g = AsG(m->waiter);
+  P* p = m->p.load(std::memory_order_relaxed);
+  next = BringNext(m, g, p, next);
+  if (next != nullptr) return SwitchToNext(m, g, p, next, arrival, ended_sections);
+  Leave(m, g, ended_sections);
+  if (g->bound) g->m.store(m, std::memory_order_relaxed);
+  ArriveAtScheduler(m);
+  stack::SwitchTo(g->stack.context, m->context, arrival, m, g);
+}
+
+Remainder AfterScheduler(M*, G*) { return nullptr; }
 
 }  // namespace
+
+WEFT_NO_LIMIT_CHECK void ArriveAndDo(M* m, G* left, Remainder remainder) {
+  remainder(m, left);
+  Resume(m);
+}
 
 WEFT_NO_LIMIT_CHECK void LeaveStack(stack::Arrival arrival, int32_t ended_sections) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  const Next next = DirectNextAfter(m, g, p);
-  Leave(m, g, ended_sections);
-  stack::Context* to = &m->context;
-  if (next.g != nullptr) {
-    MakeCurrent(m, p, next.g, next.inherits_slice);
-    to = &next.g->stack.context;
-  } else {
-    if (g->bound) g->m.store(m, std::memory_order_relaxed);
-    ArriveAtScheduler(m);
-  }
-  stack::SwitchTo(g->stack.context, *to, arrival, m, g);
+  // The thread of one that is bound runs nobody else.
+  G* next = g->bound ? nullptr : DirectNext(m, p);
+  if (next == nullptr || !ComesJustSo(next)) [[unlikely]]
+    return LeaveStackSlowly(arrival, ended_sections, next);
+  SwitchToNext(m, g, p, next, arrival, ended_sections);
 }
 
 WEFT_NO_LIMIT_CHECK void LeaveStackForGood(stack::Arrival arrival) noexcept {
   M* m = ThisM();
   G* g = AsG(m->waiter);
   P* p = m->p.load(std::memory_order_relaxed);
-  const Next next = DirectNextInSlot(m, g, p);
+  G* next = g->bound ? nullptr : DirectNext(m, p);
+  if (next != nullptr && !ComesJustSo(next)) next = BringNext(m, g, p, next);
   Leave(m, g, 0);
-  if (next.g != nullptr) {
-    MakeCurrent(m, p, next.g, next.inherits_slice);
-    stack::SwitchFinalTo(g->stack.context, next.g->stack.context, arrival, m, g);
+  if (next != nullptr) {
+    MakeCurrent(m, p, next, m->next_inherits_slice);
+    stack::SwitchFinalTo(g->stack.context, next->stack.context, arrival, m, g);
   }
   ArriveAtScheduler(m);
   stack::SwitchFinalTo(g->stack.context, m->context, arrival, m, g);

@@ -181,7 +181,7 @@ class Residence {
 
   // The resident's stack is left, registers saved. To be called before anybody may Enter() it.
   void Leave(Resident& resident) {
-    if (!resident.home->managed || policy_ == RestPolicy::kAlways) [[unlikely]] {
+    if (!StaysFor(resident)) [[unlikely]] {
       LeaveSlowly(resident);
       return;
     }
@@ -189,7 +189,12 @@ class Residence {
     LeaveAlone(resident);
   }
 
-  // The same where there is no P: it stays for now.
+  // Whether a resident that leaves stays where it is, for now: LeaveAlone() does then.
+  bool StaysFor(const Resident& resident) const {
+    return resident.home->managed && policy_ != RestPolicy::kAlways;
+  }
+
+  // Leave() where there is no P: it stays for now.
   static void LeaveAlone(Resident& resident) {
     resident.home->owner.store(Resides(resident), std::memory_order_release);
   }

@@ -433,6 +433,15 @@ inline void LeaveSlot(M* m, G* g) {
   }
 }
 
+// The same with a P, or false, and nothing is done, if there is more to do than to say so.
+inline bool LeaveSlotJustSo(P* p, G* g) {
+  if constexpr (stack::kMayMove) {
+    if (p == nullptr || !p->stacks.residence().StaysFor(g->stack)) return false;
+    stack::Residence::LeaveAlone(g->stack);
+  }
+  return true;
+}
+
 // --- switch.cc: from one goroutine to the next ---
 // For functions on the way of each switch: they do not look whether the stack has reached its
 // limit, as there is room for them below it. A stack with such a frame cannot rest, so it is for
@@ -457,27 +466,35 @@ inline void Resume(M* m) {
   m->in_runtime.store(AsG(m->waiter)->runtime_depth, std::memory_order_release);
 }
 
-// First thing on the stack of whatever runs next: `after` with the goroutine that has left.
-template <void (*after)(M*, G*)>
+// What remains to be done with a goroutine that has left. Where all of it is said by what is
+// returned, and that is a jump, there are no calls for which Arrive() would save registers.
+using Remainder = void (*)(M*, G*);
+void ArriveAndDo(M* m, G* left, Remainder remainder);
+
+// First thing on the stack of whatever runs next: `after` with the goroutine that has left, and
+// what it returns, if anything.
+template <Remainder (*after)(M*, G*)>
 WEFT_NO_LIMIT_CHECK void Arrive(void* m, void* left) {
-  after(static_cast<M*>(m), static_cast<G*>(left));
+  const Remainder remainder = after(static_cast<M*>(m), static_cast<G*>(left));
+  if (remainder != nullptr) [[unlikely]]
+    return ArriveAndDo(static_cast<M*>(m), static_cast<G*>(left), remainder);
   Resume(static_cast<M*>(m));
 }
 
 // Leaves the goroutine that calls, from inside the runtime. Once its stack is left, `after` is
 // called with it, on the stack of whatever runs next. Returns when the goroutine runs again,
 // perhaps on another thread. Called last in a function it leaves no frame of that on the stack.
-template <void (*after)(M*, G*)>
+template <Remainder (*after)(M*, G*)>
 inline void SwitchAway() {
   LeaveStack(Arrive<after>, 0);
 }
 // The same, and when the goroutine runs again one runtime section has ended.
-template <void (*after)(M*, G*)>
+template <Remainder (*after)(M*, G*)>
 inline void SwitchAwayAndLeave() {
   LeaveStack(Arrive<after>, 1);
 }
 // The same for a goroutine that has ended.
-template <void (*after)(M*, G*)>
+template <Remainder (*after)(M*, G*)>
 [[noreturn]] inline void SwitchAwayForGood() {
   LeaveStackForGood(Arrive<after>);
 }
