@@ -38,7 +38,6 @@ void GiveBackStacks(absl::Duration idle_for) {
     if (wanted->status.load(std::memory_order_relaxed) != PStatus::kIdle) continue;
     P* p = TakeIdleP(wanted);
     if (p == nullptr) break;
-    // Before those in its slots rest: a block does not tell whose pinned stack has been deep.
     if (!slots_are_done) p->stacks.GiveBackUnused();
     // What it keeps for itself goes to all, and who is in its slots rests.
     DrainStacks(p);

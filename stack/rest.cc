@@ -14,6 +14,10 @@ namespace {
 
 constexpr int kPoison = 0xdb;
 
+// While this thread has all residents of a P's slots rest: each is looked at, as once it is in a
+// block nobody does.
+constinit thread_local bool draining = false;
+
 std::atomic<bool> poison{false};
 std::atomic<uint64_t> given_back{0};
 
@@ -94,7 +98,7 @@ bool StackMover::CopyOut(Resident& resident) {
   if (block == nullptr) return Refuse(counts_.no_memory);
   std::memcpy(block, context.sp, used);
   Poison(context.sp, used);
-  if (++resident.home->rests % kRestsBetweenLooks == 0) [[unlikely]] {
+  if (++resident.home->rests % kRestsBetweenLooks == 0 || draining) [[unlikely]] {
     GiveBackUnder(*resident.home, resident.home->hi - kMostRestBytes);
     GiveBackUnder(*resident.pinned, context.pinned);
   }
@@ -157,7 +161,9 @@ bool StackMover::Begin(Resident& resident, Slot& slot) {
 }
 
 void StackMover::Drain() {
+  draining = true;
   residence_.Drain();
+  draining = false;
   blocks_.Drain();
 }
 
