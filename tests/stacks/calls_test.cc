@@ -1,6 +1,7 @@
 // Ways to call: what is passed where, and how the callee is found.
 #include <immintrin.h>
 
+#include <atomic>
 #include <cstdarg>
 #include <cstdint>
 #include <functional>
@@ -9,6 +10,7 @@
 
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
 #include "tests/stacks/torture.h"
 
 namespace weft {
@@ -243,6 +245,85 @@ TEST_P(CallsTest, ClosuresByReference) {
 
 TEST_P(CallsTest, TailCalls) {
   OnGoroutines([](int i) { EXPECT_EQ(CountDown(300 + i, 0), (300 + i) * (301 + i) / 2); });
+}
+
+// The same by order, with arguments on the stack, which each call writes over its own.
+#if defined(__clang__)
+#define MUST_TAIL [[clang::musttail]]
+#else
+#define MUST_TAIL
+#endif
+int64_t Pong(int64_t n, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g,
+             int64_t h, double x);
+[[gnu::noinline]] int64_t Ping(int64_t n, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
+                               int64_t f, int64_t g, int64_t h, double x) {
+  if (n == 0) return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * f + 7 * g + 8 * h;
+  if (n % 3 == 0) Pause();
+  MUST_TAIL return Pong(n - 1, h, a, b, c, d, e, f, g, x + 1);
+}
+[[gnu::noinline]] int64_t Pong(int64_t n, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e,
+                               int64_t f, int64_t g, int64_t h, double x) {
+  if (n == 0) return static_cast<int64_t>(x);
+  UseStack(300);
+  if (n % 5 == 0) Pause();
+  MUST_TAIL return Ping(n - 1, h, a, b, c, d, e, f, g, x + 1);
+}
+
+TEST_P(CallsTest, TailCallsWithArgumentsOnTheStack) {
+  OnGoroutines([](int i) {
+    // After 48 rounds all are where they were.
+    int64_t expected = 0;
+    for (int n = 1; n <= 8; ++n) expected += int64_t{n} * (i + n);
+    EXPECT_EQ(Ping(48, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7, i + 8, 0), expected);
+    EXPECT_EQ(Ping(49, 1, 2, 3, 4, 5, 6, 7, 8, i), i + 49);
+  });
+}
+
+// An argument that the caller has copied to the stack, whose address the callee tells another
+// goroutine. It is neither moved nor returned.
+struct Passed {
+  int64_t values[6];
+};
+using Told = std::atomic<Passed*>;
+
+[[gnu::noinline]] int64_t TellAddress(Passed argument, Told& told) {
+  told.store(&argument, std::memory_order_release);
+  while (told.load(std::memory_order_acquire) != nullptr) Pause();
+  Pause();
+  int64_t sum = 0;
+  for (const int64_t value : argument.values) sum = sum * 10 + value;
+  return sum;
+}
+[[gnu::noinline]] int64_t TellAddressOfNumber(int64_t number, std::atomic<int64_t*>& told) {
+  told.exchange(&number, std::memory_order_acq_rel);
+  while (told.load(std::memory_order_acquire) != nullptr) Pause();
+  Pause();
+  return number;
+}
+
+TEST_P(CallsTest, AddressesOfArgumentsThatOthersWriteThrough) {
+  OnGoroutines([](int i) {
+    Told told{nullptr};
+    std::atomic<int64_t*> told_number{nullptr};
+    WaitGroup writer;
+    writer.Go([&] {
+      while (told.load(std::memory_order_acquire) == nullptr) Yield();
+      told.load(std::memory_order_acquire)->values[2] = 9;
+      UseStack(700);
+      Yield();
+      told.load(std::memory_order_acquire)->values[5] += 3;
+      told.store(nullptr, std::memory_order_release);
+      while (told_number.load(std::memory_order_acquire) == nullptr) Yield();
+      Yield();
+      *told_number.load(std::memory_order_acquire) += 5;
+      told_number.store(nullptr, std::memory_order_release);
+    });
+    const Passed passed = {{1, 2, 3, 4, 5, 6}};
+    EXPECT_EQ(TellAddress(passed, told), 129459);
+    EXPECT_EQ(passed.values[2], 3);
+    EXPECT_EQ(TellAddressOfNumber(i, told_number), i + 5);
+    writer.Wait();
+  });
 }
 
 // A function whose result is larger than registers writes it where its caller says.

@@ -7,9 +7,9 @@ Each program is a namespace with some structures, some functions that call each 
 chance has it, and `Run`, which makes a number of a number. They have what compilers keep on stacks:
 scalars, arrays that loops go through, locals whose address is taken, told to others or published
 atomically, structures by value, closures, exceptions, arrays of variable size, virtual and indirect
-calls, callbacks from C; and they park in the middle of all of it. Nothing in them is undefined or
-depends on addresses or time, so the result is the program's alone. The same seed makes the same
-program. The idea is Csmith's (Yang, Chen, Eide, Regehr: Finding and Understanding Bugs in C
+calls, pointers to members, callbacks from C, coroutines, setjmp, variadic functions, wide vectors; and
+they park in the middle of all of it. Nothing in them is undefined or depends on addresses or time, so
+the result is the program's alone. The same seed makes the same program. The idea is Csmith's (Yang, Chen, Eide, Regehr: Finding and Understanding Bugs in C
 Compilers, 2011); the programs here do less and are about stacks.
 """
 
@@ -53,6 +53,8 @@ class Program:
         self.names = 0
         self.structures = [
             (f"S{i}", self.random.randint(1, 12)) for i in range(self.random.randint(2, 4))]
+        self.in_coroutine = False
+        self.coroutines = self.random.randint(1, 2)
         self.functions = []
         for i in range(self.random.randint(4, 8)):
             parameters = []
@@ -165,7 +167,15 @@ class Program:
             "structure": 2, "double": 1, "publish": 1, "stack": 1, "virtual": 1, "indirect": 1,
             "sort": 0.4,
         }
-        if nesting > 0:
+        if self.in_coroutine:
+            # They return something, or have fuel.
+            for kind in ("publish", "call", "virtual"):
+                del kinds[kind]
+            if self.chance(0.4):
+                self.line(f"co_yield {self.number(scope)};")
+        else:
+            kinds.update({"member": 1, "variadic": 1, "jump": 0.7, "wide": 0.7, "coroutine": 1.5})
+        if nesting > 0 and not self.in_coroutine:
             kinds.update({"if": 2, "try": 2, "closure": 2, "variable": 1, "block": 1, "switch": 1,
                           "while": 1})
         kind = self.random.choices(list(kinds), list(kinds.values()))[0]
@@ -315,6 +325,47 @@ class Program:
         name, size = self.random.choice(scope.arrays)
         self.line(f"SortAndPause({name}, {size});")
 
+    def put_member(self, scope, _):
+        number = self.random.choice(scope.numbers)
+        which, step = self.name("object"), self.name("step")
+        self.line(f"const std::unique_ptr<Base> {which} = MakeObject({self.number(scope, 1)});")
+        self.line(f"uint64_t (Base::*{step})(uint64_t, Fuel*, int) = "
+                  f"({self.number(scope, 1)}) % 2 == 0 ? &Base::Step : &Base::StepOfAll;")
+        self.line("Pause();")
+        self.line(f"{number} ^= ({which}.get()->*{step})({number}, fuel, depth - 1);")
+        if scope.structs:
+            name, structure = self.random.choice(scope.structs)
+            size = self.structure_size(structure)
+            member = self.name("member")
+            self.line(f"uint64_t ({structure}::*{member})[{size}] = &{structure}::m;")
+            self.line("Pause();")
+            self.line(f"({name}.*{member})[{self.random.randrange(size)}] += {number};")
+
+    def put_variadic(self, scope, _):
+        count = self.random.randint(1, 9)
+        arguments = [f"{self.number(scope, 1)} + uint64_t{{0}}, {self.double(scope)}"
+                     for _ in range(count)]
+        self.line(f"{self.random.choice(scope.numbers)} += "
+                  f"Variadic({count}, {', '.join(arguments)});")
+
+    def put_jump(self, scope, _):
+        self.line(f"{self.random.choice(scope.numbers)} ^= JumpTo({self.number(scope, 1)}, "
+                  f"{self.random.randint(0, 3)}, {self.random.randint(0, 6)});")
+
+    def put_wide(self, scope, _):
+        self.line(f"{self.random.choice(scope.numbers)} += ReckonWide({self.number(scope, 1)});")
+
+    def put_coroutine(self, scope, nesting):
+        number = self.random.choice(scope.numbers)
+        numbers, n = self.name("numbers"), self.name("n")
+        self.line(f"Numbers {numbers} = Coroutine{self.random.randrange(self.coroutines)}("
+                  f"{self.number(scope, 1)}, &{number});")
+        self.open(f"for (int {n} = 0; {n} < {self.random.randint(1, 6)} && {numbers}.Next(); ++{n})")
+        self.line(f"{number} = Mix({number}, {numbers}.value());")
+        if self.chance(0.4):
+            self.line("Pause();")
+        self.close()
+
     def put_if(self, scope, nesting):
         self.open(f"if (({self.number(scope, 1)}) % {self.random.randint(2, 4)} == 0)")
         self.body(scope, nesting - 1)
@@ -436,6 +487,84 @@ class Program:
         self.line("uint64_t* number;")
         self.close("};")
 
+    # Those that no statement has room for.
+    def put_helpers(self):
+        self.open("[[gnu::noinline]] uint64_t SumOfList(int count, va_list list)")
+        self.line("uint64_t sum = 0;")
+        self.open("for (int i = 0; i < count; ++i)")
+        self.line("sum = Mix(sum, va_arg(list, uint64_t));")
+        self.line("if (sum % 3 == 0) Pause();")
+        self.line("sum += static_cast<uint64_t>(va_arg(list, double));")
+        self.close()
+        self.line("return sum;")
+        self.close()
+        self.open("WEFT_RANDOM_VARIADIC uint64_t Variadic(int count, ...)")
+        self.line("va_list list;")
+        self.line("va_start(list, count);")
+        self.line("const uint64_t sum = SumOfList(count, list);")
+        self.line("va_end(list);")
+        self.line("return sum;")
+        self.close()
+
+        self.open("[[gnu::noinline]] void JumpFrom(std::jmp_buf& buffer, int frames)")
+        self.line("Pause();")
+        self.line("if (frames < 0) return;  // never: a compiler might call this endless")
+        self.line("if (frames == 0) std::longjmp(buffer, 1);")
+        self.line("JumpFrom(buffer, frames - 1);")
+        self.line("Pause();")
+        self.close()
+        self.open("[[gnu::noinline]] uint64_t JumpTo(uint64_t value, int times, int frames)")
+        self.line("std::jmp_buf buffer;")
+        self.line("volatile uint64_t kept = value;")
+        self.line("volatile int left = times;")
+        self.line("if (setjmp(buffer) != 0) kept = Mix(kept, 5);")
+        self.line("Pause();")
+        self.open("if (left > 0)")
+        self.line("left = left - 1;")
+        self.line("JumpFrom(buffer, frames);")
+        self.close()
+        self.line("return kept;")
+        self.close()
+
+        # The same with and without what the processor may not have.
+        scale = 0.5 * self.random.randint(1, 8)
+        for suffix, attribute in (("Avx", "WEFT_RANDOM_AVX"), ("Narrow", "[[gnu::noinline]]")):
+            self.open(f"{attribute} void AddWide{suffix}(const Wide& a, Wide* sum)")
+            self.line(f"const Wide scaled = a * {scale};")
+            self.line("Pause();")
+            self.line("*sum += scaled;")
+            self.close()
+            self.open(f"{attribute} uint64_t ReckonWide{suffix}(uint64_t value)")
+            self.line("const double v = static_cast<double>(value % 4096);")
+            self.line("Wide a = {v, v + 1, 7, 3 - v};")
+            self.line("const Wide b = a + a;")
+            self.line("Wide sum = b;")
+            self.open("for (int i = 0; i < 3; ++i)")
+            self.line(f"AddWide{suffix}(a, &sum);")
+            self.line("Pause();")
+            self.line("a = a - b;")
+            self.close()
+            self.line("return Mix(static_cast<uint64_t>(static_cast<int64_t>(sum[0] * 4 + sum[1])), "
+                      "static_cast<uint64_t>(static_cast<int64_t>(sum[2] * 4 + sum[3])));")
+            self.close()
+        self.open("uint64_t ReckonWide(uint64_t value)")
+        self.line('return __builtin_cpu_supports("avx") ? ReckonWideAvx(value) : '
+                  "ReckonWideNarrow(value);")
+        self.close()
+
+    def put_coroutines(self):
+        self.in_coroutine = True
+        for c in range(self.coroutines):
+            self.open(f"Numbers Coroutine{c}(uint64_t value, uint64_t* told)")
+            scope = Scope()
+            scope.numbers = ["value", "(*told)"]
+            scope.values = ["value", "(*told)"]
+            for _ in range(self.random.randint(2, 4)):
+                self.statement(scope, 1)
+                self.line(f"co_yield {self.number(scope)};")
+            self.close()
+        self.in_coroutine = False
+
     def put_function(self, function):
         self.open(function.declaration())
         scope = Scope()
@@ -490,6 +619,8 @@ class Program:
         self.random.shuffle(entries)
         self.line("constexpr std::array<uint64_t (*)(uint64_t), 3> kTable = {"
                   + ", ".join("+" + e for e in entries) + "};")
+        self.put_helpers()
+        self.put_coroutines()
         for function in self.functions:
             self.put_function(function)
         classes = self.random.randint(2, 3)

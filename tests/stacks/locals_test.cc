@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numeric>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
@@ -14,6 +15,7 @@
 namespace weft {
 namespace {
 
+using testing::Crowd;
 using testing::OnGoroutines;
 using testing::Opaque;
 using testing::Pause;
@@ -105,7 +107,7 @@ TEST_P(LocalsTest, ArraysIndexedInStrides) {
 
 TEST_P(LocalsTest, ArraysOfArrays) {
   // Of what a plain thread reckons, where Pause() does nothing.
-  std::array<int64_t, 80> expected{};
+  std::vector<int64_t> expected(static_cast<size_t>(Crowd()));
   for (size_t i = 0; i < expected.size(); ++i) expected[i] = Matrix(static_cast<int>(i));
   OnGoroutines([&](int i) { EXPECT_EQ(Matrix(i), expected[static_cast<size_t>(i)]); });
 }
@@ -299,6 +301,30 @@ TEST_P(LocalsTest, MoreLiveValuesThanRegisters) {
     for (int n = 1; n <= 12; ++n) expected += int64_t{n} * (i + n);
     EXPECT_EQ(ManyLive(i), expected);
   });
+}
+
+// Nearly all of a pinned stack, written and read by callees in between.
+[[gnu::noinline]] void Stamp(unsigned char* bytes, int size, unsigned char stamp) {
+  for (int i = 0; i < size; i += 1000) bytes[i] = static_cast<unsigned char>(bytes[i] + stamp);
+}
+[[gnu::noinline]] int64_t LargePinnedFrame(int seed) {
+  constexpr int kSize = 200 * 1024;
+  unsigned char bytes[kSize];
+  for (int i = 0; i < kSize; i += 1000) bytes[i] = static_cast<unsigned char>(i / 1000);
+  int64_t used = 0;
+  for (int round = 0; round < 4; ++round) {
+    Stamp(bytes, kSize, static_cast<unsigned char>(seed));
+    Pause();
+    used += UseStack(1000 * round);
+  }
+  for (int i = 0; i < kSize; i += 1000) {
+    EXPECT_EQ(bytes[i], static_cast<unsigned char>(i / 1000 + 4 * seed));
+  }
+  return used;
+}
+
+TEST_P(LocalsTest, ALargePinnedFrameInALoopOfCalls) {
+  OnGoroutines([](int i) { EXPECT_EQ(LargePinnedFrame(i), 4 + 60); });
 }
 
 // Strings keep short texts in themselves, and point to them.

@@ -6,10 +6,14 @@
 
 #include <array>
 #include <atomic>
+#include <coroutine>
+#include <csetjmp>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "tests/stacks/pause.h"
@@ -65,7 +69,53 @@ void Collect(Mailbox& mailbox, uint64_t value);
 struct Base {
   virtual ~Base() = default;
   virtual uint64_t Step(uint64_t value, Fuel* fuel, int depth) = 0;
+  // For pointers to members, beside one that is virtual.
+  uint64_t StepOfAll(uint64_t value, Fuel*, int) { return Mix(Paused(value), 11); }
 };
+
+// A coroutine that yields numbers.
+class Numbers {
+ public:
+  struct promise_type {
+    Numbers get_return_object() {
+      return Numbers(std::coroutine_handle<promise_type>::from_promise(*this));
+    }
+    std::suspend_always initial_suspend() { return {}; }
+    std::suspend_always final_suspend() noexcept { return {}; }
+    std::suspend_always yield_value(uint64_t v) {
+      value = v;
+      return {};
+    }
+    void return_void() {}
+    void unhandled_exception() { throw; }
+    uint64_t value = 0;
+  };
+  Numbers(Numbers&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  ~Numbers() {
+    if (handle_) handle_.destroy();
+  }
+  // Whether there is another one.
+  bool Next() {
+    handle_.resume();
+    return !handle_.done();
+  }
+  uint64_t value() const { return handle_.promise().value; }
+
+ private:
+  explicit Numbers(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
+  std::coroutine_handle<promise_type> handle_;
+};
+
+// Clang refuses variadic definitions that check their stack.
+#if defined(__clang__)
+#define WEFT_RANDOM_VARIADIC __attribute__((no_split_stack, noinline))
+#else
+#define WEFT_RANDOM_VARIADIC __attribute__((noinline))
+#endif
+
+// Values of this type are in registers that no call keeps, so they are on the stack meanwhile.
+using Wide [[gnu::vector_size(32)]] = double;
+#define WEFT_RANDOM_AVX __attribute__((target("avx"), noinline))
 
 }  // namespace weft::testing
 

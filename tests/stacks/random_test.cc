@@ -86,7 +86,8 @@ TEST_P(RandomTest, ProgramsReckonTheSameOnStacksThatRestAndMove) {
       std::printf("program %" PRIu64 ": %016" PRIx64 "\n", program.seed,
                   Mix(Mix(expected[0], expected[1]), expected[2]));
     }
-    std::vector<uint64_t> sums(HasDebugSetting("stackmove=always") ? 10 : 70);
+    const int goroutines = HasDebugSetting("stackmove=always") ? 10 : Crowd();
+    std::vector<uint64_t> sums(static_cast<size_t>(goroutines));
     OnGoroutines(
         [&](int i) {
           const auto n = static_cast<uint64_t>(i);

@@ -12,6 +12,7 @@ namespace weft {
 namespace {
 
 using testing::Depth;
+using testing::Meet;
 using testing::OnGoroutines;
 using testing::Opaque;
 using testing::Pause;
@@ -35,17 +36,33 @@ TEST_P(RecursionTest, AMillionFramesDeep) {
   OnGoroutines([&](int) { EXPECT_EQ(SumTo(depth), depth * (depth + 1) / 2); }, 1);
 }
 
+// All of them are at the bottom at the same time, and wait there.
+[[gnu::noinline]] int64_t MeetAtTheBottom(int64_t n) {
+  if (n == 0) {
+    Meet();
+    Pause();
+    return 0;
+  }
+  const int64_t below = MeetAtTheBottom(n - 1);
+  if (n % 100'000 == 7) Pause();
+  return below + n;
+}
+
+TEST_P(RecursionTest, ThreeAMillionFramesDeepAtATime) {
+  const int64_t depth = Depth(Rounds(1'000'000, 100'000));
+  OnGoroutines(
+      [&](int i) { EXPECT_EQ(MeetAtTheBottom(depth - i), (depth - i) * (depth - i + 1) / 2); }, 3);
+}
+
 // Deep and shallow in turn, so that each stack grows again and again.
 TEST_P(RecursionTest, StacksGrowAgainAfterTheyHaveBeenSmall) {
-  OnGoroutines(
-      [](int i) {
-        for (int round = 0; round < 5; ++round) {
-          const int64_t depth = Depth(1000 * (1 + (i + round * 7) % 20));
-          ASSERT_EQ(SumTo(depth), depth * (depth + 1) / 2);
-          Pause();
-        }
-      },
-      40);
+  OnGoroutines([](int i) {
+    for (int round = 0; round < 5; ++round) {
+      const int64_t depth = Depth(1000 * (1 + (i + round * 7) % 20));
+      ASSERT_EQ(SumTo(depth), depth * (depth + 1) / 2);
+      Pause();
+    }
+  });
 }
 
 // Parks in every frame, on the way down and on the way up, so the stack rests at every depth.

@@ -6,10 +6,15 @@
 //   }
 //   INSTANTIATE_TEST_SUITE_P(, CallsTest, OverProcs(), ProcsName);
 //
-// There are more goroutines than slots, so stacks rest by themselves; WEFTDEBUG=stackrest=always
-// and stackmove=always have every one do it at every occasion (torture.bzl runs the tests with
-// each). While they run, SIGPROF comes a thousand times a second of processor time, and its handler
-// uses both stacks.
+// There are more goroutines than slots, so stacks rest by themselves; WEFTDEBUG=stackrest=always,
+// stackmove=always and stackgrow=copy have every one rest, move or grow at every occasion
+// (torture.bzl runs the tests with each). While they run, SIGPROF comes a thousand times a second
+// of processor time, and its handler uses both stacks.
+//
+// A test of stacks that stay where they are says nothing. So OnGoroutines() fails if none has
+// rested that had to, and at the end the program fails if no signal has come, or if fewer stacks
+// rested, moved or grew than its target demands (torture.bzl, by the environment). Its last lines
+// say how many did.
 #ifndef WEFT_TESTS_STACKS_TORTURE_H_
 #define WEFT_TESTS_STACKS_TORTURE_H_
 
@@ -26,9 +31,11 @@
 
 namespace weft::testing {
 
-// Whether goroutines of OnGoroutines() with `procs` Ps have to give up their slots: they rest
-// always, or are more than one P keeps slots for.
-bool StacksMustRest(int procs);
+// More goroutines than all Ps together keep slots for. Fewer where stacks rest or move in any case.
+int Crowd();
+
+// Whether a Crowd() has to give up slots: its stacks rest always, or are more than there are slots.
+bool StacksMustRest();
 
 // How deep to go, for what is quadratic where each function entry copies all of the stack.
 int Depth(int depth);
@@ -37,11 +44,13 @@ int Depth(int depth);
 inline constexpr size_t kLargeStack = size_t{64} << 20;
 
 // Calls body(i) on `count` goroutines at once, i from 0, and waits for all of them, while some more
-// goroutines come and go. From plain threads.
-void OnGoroutines(absl::FunctionRef<void(int)> body, int count = 80);
+// goroutines come and go. All have begun, and have waited for that, before any calls body. From
+// plain threads.
+void OnGoroutines(absl::FunctionRef<void(int)> body, int count);
+inline void OnGoroutines(absl::FunctionRef<void(int)> body) { OnGoroutines(body, Crowd()); }
 
-// As often as the handler of SIGPROF has run.
-int64_t ProfilingSignals();
+// In body: waits for all goroutines of the OnGoroutines() to come here. Once each.
+void Meet();
 
 // With 1, 2 and 4 Ps.
 class OverProcsTest : public ::testing::TestWithParam<int> {
