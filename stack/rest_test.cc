@@ -369,6 +369,18 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
     }
     std::atomic<int> unfinished{kFibers};
     const RestStats before = GetRestStats();
+    // In one of them's home sits somebody who stays, so that it moves if it has gone from there.
+    Proc stays(queue_, policy, 1);
+    Fiber sitter(Recurse, 0);
+    sitter.held = true;
+    if (policy == RestPolicy::kAsNeeded) {
+      Fiber* first = queue_.Pop();
+      ASSERT_EQ(stays.Resume(*first), Residence::Entry::kRuns);
+      ASSERT_EQ(stays.Resume(sitter), Residence::Entry::kRuns);
+      ASSERT_NE(first->block, nullptr);
+      ASSERT_EQ(first->home, sitter.home);
+      queue_.Push(first);
+    }
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&] {
@@ -383,6 +395,8 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
       EXPECT_GT(after.moves - before.moves, 10'000u);
     } else {
       EXPECT_GT(after.wakes_at_home - before.wakes_at_home, 10'000u);
+      EXPECT_GT(after.moves - before.moves, 0u);
+      while (!sitter.done) ASSERT_EQ(stays.Resume(sitter), Residence::Entry::kRuns);
     }
   }
 }
@@ -422,6 +436,36 @@ TEST(StackUseTest, TheModeIsThatOfTheSlot) {
     DestroyContext(resident.context);
     Release(cache, slot);
   }
+}
+
+// Goes on until it is told to stop, by Fiber::result.
+void RunUntilTold(Fiber& fiber) {
+  fiber.Pause();
+  while (__atomic_load_n(&fiber.result, __ATOMIC_ACQUIRE) == 0) std::this_thread::yield();
+}
+
+TEST_F(RestTest, WhoseHomeIsBeingRunOnWakesInAnotherSlot) {
+  Proc proc(queue_, RestPolicy::kAsNeeded, 1);
+  Proc other(queue_, RestPolicy::kAsNeeded, 1);
+  Fiber sleeper(Recurse, 7);
+  Fiber runner(RunUntilTold, 0);
+  ASSERT_EQ(proc.Resume(sleeper), Residence::Entry::kRuns);
+  const Slot* home = sleeper.home;
+  ASSERT_EQ(proc.Resume(runner), Residence::Entry::kRuns);
+  ASSERT_EQ(runner.home, home);
+  ASSERT_NE(sleeper.block, nullptr);
+
+  std::thread thread([&] { proc.Resume(runner); });
+  while (home->owner.load() != Residence::Runs(runner)) std::this_thread::yield();
+  while (!sleeper.done) {
+    ASSERT_EQ(other.Resume(sleeper), Residence::Entry::kRuns);
+    if (!sleeper.done) EXPECT_NE(sleeper.home, home);
+  }
+  __atomic_store_n(&runner.result, 1, __ATOMIC_RELEASE);
+  thread.join();
+  EXPECT_TRUE(runner.done);
+  EXPECT_EQ(sleeper.result, 7);
+  EXPECT_EQ(proc.Since(&RestStats::moves), 1u);
 }
 
 // Uses so many pages of the stack.
