@@ -46,14 +46,16 @@ volatile int64_t sink = 0;
 
 int Overflow() { return static_cast<int>(Recurse(int64_t{1} << 40)); }
 
-// Has 8 KiB of its own, and tells what has been thrown as part of another error.
+// Has 8 KiB of its own, as the compiler does not know which of them it uses, and tells what has
+// been thrown as part of another error.
 [[gnu::noinline]] void Wrap(void (*function)()) {
   volatile char frame[8192];
-  frame[0] = 'w';
+  const int64_t at = sink % 8192;
+  frame[at] = 'w';
   try {
     function();
   } catch (const std::exception& error) {
-    const char first = frame[0];
+    const char first = frame[at];
     throw std::runtime_error(first + ("rap: " + std::string(error.what())));
   }
 }

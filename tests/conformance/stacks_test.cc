@@ -5,9 +5,9 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <map>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -111,7 +111,7 @@ TEST_P(StackConformance, ST02_TheRuntimeCanBeCalledAtAnyDepth) {
   OnGoroutines(
       [](int) {
         const Chan<int> channel(1);
-        std::map<int, int> squares;
+        std::unordered_map<int, int> squares;
         const auto call = [&](int depth) {
           channel.Send(depth);
           int sum = channel.Recv().value_or(-1);
@@ -143,14 +143,13 @@ TEST_P(StackConformance, ST02_TheRuntimeCanBeCalledAtAnyDepth) {
 // Returns the frames at the deepest place.
 [[gnu::noinline]] int ThrowBelow(int bytes, int levels);
 
+// In frames of some 100 bytes, whatever the optimizer does.
 [[gnu::noinline]] int ThrowAt(int bytes, int levels) {
-  volatile char frame[100];
-  frame[0] = static_cast<char>(bytes);
-  if (bytes >= 100) {
-    const int result = ThrowAt(bytes - 100, levels);
-    return result + static_cast<char>(bytes) - frame[0];
-  }
-  throw std::runtime_error(std::to_string(levels));
+  volatile int64_t a = bytes + 1, b = bytes + 2, c = bytes + 3, d = bytes + 4;
+  volatile int64_t e = bytes + 5, f = bytes + 6, g = bytes + 7, h = bytes + 8;
+  if (bytes < 100) throw std::runtime_error(std::to_string(levels));
+  const int result = ThrowAt(bytes - 100, levels);
+  return result + static_cast<int>(a + b + c + d + e + f + g + h);
 }
 
 int ThrowBelow(int bytes, int levels) {
@@ -178,8 +177,10 @@ TEST_P(StackConformance, ST04_ErrorsInHandlersThatUseMuchStack) {
   OnGoroutines(
       [](int) {
         const int bytes = Depth(Rounds(150'000, 40'000));
-        for (int levels = 0; levels < 5; ++levels) {
-          EXPECT_GT(ThrowBelow(bytes, levels), levels);
+        // A frame for each handler, and none of those that have thrown.
+        const int frames = ThrowBelow(bytes, 0);
+        for (int levels = 1; levels < 5; ++levels) {
+          EXPECT_EQ(ThrowBelow(bytes, levels), frames + levels);
         }
       },
       Rounds(8, 2));
@@ -189,7 +190,9 @@ TEST_P(StackConformance, ST04_AStackThatThrowsFarUpCanBeWalked) {
   OnGoroutines(
       [](int) {
         const int depth = Depth(2000);
-        EXPECT_GT(ThrowBelowDepth(depth, 1000, 2), depth + 2);
+        // That many, one for the depth 0, and two handlers.
+        const int frames = ThrowBelow(1000, 0);
+        EXPECT_EQ(ThrowBelowDepth(depth, 1000, 2), frames + depth + 1 + 2);
       },
       Rounds(8, 2));
 }
