@@ -86,7 +86,8 @@ TEST_P(RandomTest, ProgramsReckonTheSameOnStacksThatRestAndMove) {
       std::printf("program %" PRIu64 ": %016" PRIx64 "\n", program.seed,
                   Mix(Mix(expected[0], expected[1]), expected[2]));
     }
-    const int goroutines = HasDebugSetting("stackmove=always") ? 10 : Crowd();
+    const bool slow = HasDebugSetting("stackmove=always") || HasDebugSetting("stackgrow=copy");
+    const int goroutines = slow ? 10 : Crowd();
     std::vector<uint64_t> sums(static_cast<size_t>(goroutines));
     OnGoroutines(
         [&](int i) {
