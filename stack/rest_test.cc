@@ -391,11 +391,15 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
     for (std::thread& thread : threads) thread.join();
     for (const auto& fiber : fibers) ASSERT_EQ(fiber->result, fiber->number);
     const RestStats after = GetRestStats();
+    const uint64_t moves = after.moves - before.moves;
+    const uint64_t home = after.wakes_at_home - before.wakes_at_home;
     if (policy == RestPolicy::kAlways) {
-      EXPECT_GT(after.moves - before.moves, 10'000u);
+      EXPECT_GT(moves, 10'000u);
     } else {
-      EXPECT_GT(after.wakes_at_home - before.wakes_at_home, 10'000u);
-      EXPECT_GT(after.moves - before.moves, 0u);
+      // Whose home belongs to a thread that is held up wakes elsewhere.
+      EXPECT_GT(home + moves, 10'000u);
+      EXPECT_GT(home, moves);
+      EXPECT_GT(moves, 0u);
       while (!sitter.done) ASSERT_EQ(stays.Resume(sitter), Residence::Entry::kRuns);
     }
   }
