@@ -1,5 +1,5 @@
-// A program whose goroutines all queue for one lock, whose holder writes to a slow disk meanwhile.
-// To be diagnosed from outside, see debug/README.md.
+// A program whose goroutines all queue for one lock, whose holder writes to a slow disk meanwhile,
+// in the end to one that does not answer. To be diagnosed from outside, see debug/README.md.
 #include <unistd.h>
 
 #include <cstdio>
@@ -19,15 +19,23 @@ class Journal {
   }
 
  private:
-  // As long as a slow disk takes.
-  __attribute__((noinline)) void Flush() {
+  // As long as a slow disk takes, and then a minute.
+  __attribute__((noinline)) void Flush() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const bool answers = ++flushes_ < kMostFlushes;
+    if (!answers) {
+      std::puts("ready");
+      std::fflush(stdout);
+    }
     const weft::BlockingSection section;
-    usleep(20'000);
+    usleep(answers ? 20'000 : 60'000'000);
     asm volatile("");  // not a call that comes last, for which there would be no frame
   }
 
+  static constexpr int kMostFlushes = 50;
+
   weft::Mutex mutex_;
   int last_ ABSL_GUARDED_BY(mutex_) = 0;
+  int flushes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 __attribute__((noinline)) void Serve(Journal& journal, int client) {
@@ -42,8 +50,6 @@ int main() {
     for (int i = 0; i < 40; ++i) {
       weft::Go([&journal, i] { Serve(journal, i); });
     }
-    std::puts("ready");
-    std::fflush(stdout);
     weft::Sleep(absl::Hours(1));
     return 0;
   });

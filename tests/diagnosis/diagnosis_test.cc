@@ -81,7 +81,7 @@ TEST(DiagnosisTest, OfAStall) {
 
 TEST(DiagnosisTest, OfAConvoy) {
   if (!IsTurn("convoy", 8)) GTEST_SKIP() << "in every eighth repetition";
-  const ProcessResult result = RunAndSignal("convoy", "blocked=200ms", "2", "QUIT");
+  const ProcessResult result = RunAndSignal("convoy", "blocked=200ms", "1", "QUIT");
   ExpectBoth(result.err, "It is slow",
              {"goroutines wait for longer than 200ms", "[sync.Mutex.Lock",
               "(anonymous namespace)::Journal::Append(...)", "tests/diagnosis/convoy.cc:"});
