@@ -4,7 +4,9 @@
 
 #include <dirent.h>
 
+#include <array>
 #include <atomic>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -344,9 +346,11 @@ TEST_F(RuntimeTest, TheCountIsNeverTooLow) {
   GTEST_SKIP() << "no delay points";
 #endif
   ASSERT_EQ(Runtime::Start({.max_procs = 2}), absl::OkStatus());
-  Hog hogs[2];
-  for (Hog& hog : hogs) {
-    Go([&hog] { hog.Run(); });
+  // They may look once more when this function has returned.
+  const auto shared = std::make_shared<std::array<Hog, 2>>();
+  std::array<Hog, 2>& hogs = *shared;
+  for (size_t i = 0; i < hogs.size(); ++i) {
+    Go([shared, i] { (*shared)[i].Run(); });
   }
   ASSERT_TRUE(Eventually([&] {
     return hogs[0].id.load() != 0 && hogs[1].id.load() != 0 &&
@@ -377,16 +381,16 @@ TEST_F(RuntimeTest, DrainHasSeenTheEndOfAllOnce) {
   ASSERT_EQ(Runtime::Drain(kLong), absl::OkStatus());
   int all = 0;
   ASSERT_EQ(WhileCounting([&](int looked_at) { all = looked_at; }, NumGoroutine), 0);
-  std::atomic<bool> may_end{false};
+  const auto may_end = std::make_shared<std::atomic<bool>>(false);
   const absl::Status status = WhileCounting(
       [&](int looked_at) {
         if (looked_at != all + 1) return;
-        Go([&] {
-          while (!may_end.load()) Yield();
+        Go([may_end] {
+          while (!may_end->load()) Yield();
         });
       },
       [] { return Runtime::Drain(kLong); });
-  may_end.store(true);
+  may_end->store(true);
   EXPECT_EQ(status, absl::OkStatus());
 }
 
