@@ -169,7 +169,7 @@ int ThrowBelow(int bytes, int levels) {
 }
 
 [[gnu::noinline]] int ThrowBelowDepth(int depth, int bytes, int levels) {
-  if (depth == 0) return ThrowBelow(bytes, levels);
+  if (depth == 0) return ThrowBelow(bytes, levels) + testing::Opaque(0);
   return ThrowBelowDepth(depth - 1, bytes, levels) + testing::Opaque(0);
 }
 
