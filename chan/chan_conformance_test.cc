@@ -434,9 +434,8 @@ TEST_P(ChanConformance, CH24_OwnedObjectsArriveIntactBySelect) {
   Run([] { ExchangeOwnedObjects(true); });
 }
 
-// CH-25: a stack gives its room up while its goroutine waits to send. Before, it was deep; beside
-// it others come and go, so that it has to leave its slot; what it sends, and what it has at hand,
-// stay as they are.
+// CH-25: what a sender has on its stack stays as it is while it waits. Before, the stack was deep;
+// beside it others come and go. tests/stacks/channels_test.cc has stacks rest and move meanwhile.
 [[gnu::noinline]] int UseStack(int depth) {
   volatile char frame[512];
   frame[0] = static_cast<char>(depth);
@@ -444,7 +443,7 @@ TEST_P(ChanConformance, CH24_OwnedObjectsArriveIntactBySelect) {
   return below + frame[0] - static_cast<char>(depth) + 1;
 }
 
-TEST_P(ChanConformance, CH25_StacksMayShrinkUnderABlockedSend) {
+TEST_P(ChanConformance, CH25_ABlockedSendKeepsWhatIsOnItsStack) {
   Run([] {
     for (const int depth : {1, 10, 30, 200}) {
       Chan<std::array<int, 5>> c(0);

@@ -497,8 +497,8 @@ TEST(SelectConformanceGoroutines, SE20_LeavingAQueueTakesConstantTime) {
   });
 }
 
-// SE-21: locals of the caller that a waiting select will write to, on a stack that grows meanwhile
-// and before.
+// SE-21: locals of the caller that a waiting select will write to, on a stack that has grown before
+// and grows afterwards. tests/stacks/channels_test.cc has it rest and move meanwhile.
 __attribute__((noinline)) int UseStack(int depth) {
   volatile char frame[1024];
   frame[0] = static_cast<char>(depth);

@@ -1,5 +1,5 @@
 // What Go's tests assert of its stacks: ST-01, 02, 04, 05, 07, 08, 10. What a goroutine's stack
-// does while it waits for a channel is in chan/ (CH-25, SE-21).
+// does while it waits for a channel is in tests/stacks/channels_test.cc (CH-25, SE-21).
 #include <unwind.h>
 
 #include <atomic>
