@@ -122,7 +122,7 @@ void EnqueueAtTail(M* m, G* g) { Enqueue(m, g, Place::kTail); }
 void QueueAtTailSlowly(M* m, G* g) {
   EmitLeft(m, g, Event::kYield);
   LeaveSlot(m, g);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   EnqueueAtTail(m, g);
 }
 

@@ -58,7 +58,7 @@ bool FenceAllThreads() {
 Remainder QueueWithoutP(M* m, G* g) {
   EmitLeft(m, g, Event::kLostP);
   LeaveSlot(m, g);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   // "No idle P: queue the goroutine" and "no work: the P is idle" are critical sections of one
   // lock, so one of the two sees the other.
   P* p = nullptr;
@@ -76,7 +76,7 @@ Remainder QueueWithoutP(M* m, G* g) {
 Remainder QueueShared(M* m, G* g) {
   EmitLeft(m, g, Event::kPreempt);
   LeaveSlot(m, g);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   EnqueueShared(g);
   return nullptr;
 }

@@ -22,7 +22,7 @@ void Ready(M* m, G* g, Waker waker) {
     Fatal("a goroutine that does not wait was made ready");
   }
   EmitUnpark(m, g, waker);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   Enqueue(m, g, Place::kNext);
 }
 

@@ -248,7 +248,7 @@ bool LookAgain(M* m) {
 G* TakeFirst(M* m, WakeBatch& ready) {
   G* g = AsG(ready.PopFront());
   EmitUnpark(m, g, Waker::kPoller);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   if (!ready.empty()) EnqueueBatch(ready);
   return g;
 }
@@ -501,7 +501,7 @@ void EnqueueBatch(WakeBatch& batch) {
   M* m = ThisM();
   for (Waiter* w = batch.head; w != nullptr; w = WaiterProtocol::next(*w)) {
     EmitUnpark(m, AsG(w), Waker::kPoller);
-    AsG(w)->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    AsG(w)->status.store(GStatus::kRunnable, std::memory_order_release);  // see GStatus
   }
   P* p = m == nullptr ? nullptr : m->p.load(std::memory_order_relaxed);
   // As many as there are idle Ps go where these can find them without stealing.

@@ -162,7 +162,8 @@ __attribute__((noinline)) int64_t SumByAddress(int64_t n) {
 
 TEST_P(StacksTest, AHintIsForLocalsWithAddressesToo) {
   testing::RunOnGoroutine([] {
-    constexpr int64_t kFrames = 100'000;
+    // More than the least pinned stack holds; ThreadSanitizer knows of 65,536 frames at most.
+    constexpr int64_t kFrames = 50'000;
     constexpr int kGoroutines = 3;
     Chan<int64_t> sums(0);
     for (int i = 0; i < kGoroutines; ++i) {

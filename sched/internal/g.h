@@ -20,6 +20,10 @@ struct G;
 struct M;
 
 // The numbers are Go's, as schedtrace prints them.
+//
+// A thread that has no P may make a goroutine wait or runnable while the world is stopped. So these
+// are stored with release: who looks at all goroutines then (traces.cc) acquires with them what
+// lies on their stacks.
 enum class GStatus : uint8_t {
   kIdle = 0,      // just made
   kRunnable = 1,  // in a run queue, or on its way to one
