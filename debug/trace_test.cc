@@ -295,16 +295,23 @@ TEST(TraceTest, ShowsWhoWokeWhom) {
     ASSERT_TRUE(StartTrace().ok());
     uint64_t waker = 0;
     RunOnGoroutine([&] {
+      // More than once: a goroutine is said to wait a moment before it can be woken, and who is
+      // faster finds it on its way.
+      constexpr int kRounds = 10;
       Chan<int> c(0);
       Chan<int> done(0);
       Go({.name = "sleeper"}, [=] {
-        c.Recv();
-        done.Send(0);
+        for (int i = 0; i < kRounds; ++i) {
+          c.Recv();
+          done.Send(0);
+        }
       });
-      while (!IsIn("chan receive", "sleeper")) Sleep(absl::Microseconds(100));
       waker = GoroutineId();
-      c.Send(1);
-      done.Recv();
+      for (int i = 0; i < kRounds; ++i) {
+        while (!IsIn("chan receive", "sleeper")) Sleep(absl::Microseconds(100));
+        c.Send(1);
+        done.Recv();
+      }
     });
     const Written trace = Read(Stop());
     CheckTracks(trace);

@@ -84,11 +84,12 @@ bool ProfiledParkUntil(Waiter* self, Instant deadline, WaitReason reason) noexce
   return in_time;
 }
 
-const GoroutineWaitOps& ProfiledWaitOps() {
-  static const GoroutineWaitOps ops = {ProfiledPark, ProfiledParkUntil, kGoroutineWaitOps.ready,
-                                       kGoroutineWaitOps.may_spin};
-  return ops;
-}
+void ProfiledReady(Waiter* waiter) noexcept { kGoroutineWaitOps.ready(waiter); }
+bool ProfiledMaySpin() noexcept { return kGoroutineWaitOps.may_spin(); }
+
+// Constant, as goroutines that wait find it by a pointer that nothing else comes with.
+constexpr GoroutineWaitOps kProfiledWaitOps = {ProfiledPark, ProfiledParkUntil, ProfiledReady,
+                                               ProfiledMaySpin};
 
 // --- contention ---
 
@@ -141,7 +142,7 @@ void SetBlockProfileRate(absl::Duration rate) {
   internal::block_rate.store(nanos, std::memory_order_relaxed);
   if (internal::sched.forked.load(std::memory_order_relaxed)) return;
   internal::goroutine_wait_ops.store(
-      nanos == 0 ? &internal::kGoroutineWaitOps : &internal::ProfiledWaitOps(),
+      nanos == 0 ? &internal::kGoroutineWaitOps : &internal::kProfiledWaitOps,
       std::memory_order_relaxed);
 }
 
