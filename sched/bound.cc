@@ -136,7 +136,7 @@ void LockOSThread() {
   internal::LeaveNode(m);
   ++m->thread_locks;
   g->bound = true;
-  m->locked_g.store(g, std::memory_order_relaxed);
+  m->locked_g.store(g, std::memory_order_release);  // as m->current
 }
 
 void UnlockOSThread() {

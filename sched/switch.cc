@@ -49,7 +49,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void MakeCurrent(M* m, P* p, G* g, bool inhe
   g->m.store(m, std::memory_order_relaxed);
   const bool blocking = g->blocking_sections > 0;
   g->status.store(blocking ? GStatus::kSyscall : GStatus::kRunning, std::memory_order_relaxed);
-  m->current.store(g, std::memory_order_relaxed);
+  // Release: who lists the threads' goroutines acquires what `g` was made with.
+  m->current.store(g, std::memory_order_release);
   m->waiter = g;
   m->blocking.store(blocking, std::memory_order_relaxed);
   p->switches.store(p->switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
