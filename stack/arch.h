@@ -75,6 +75,21 @@ inline bool EndsInCall(const unsigned char* end) {
   return reinterpret_cast<uintptr_t*>(thread_pointer + 0x70);
 }
 
+// Asks Valgrind for something by its number, as valgrind.h has it: a sequence of instructions that
+// does nothing, and that Valgrind looks for. 0 where nobody answers.
+inline uintptr_t ValgrindRequest(uintptr_t request, uintptr_t a, uintptr_t b) {
+  const volatile uintptr_t words[6] = {request, a, b, 0, 0, 0};
+  uintptr_t answer = 0;
+  asm volatile(
+      "rolq $3, %%rdi; rolq $13, %%rdi\n"
+      "rolq $61, %%rdi; rolq $51, %%rdi\n"
+      "xchgq %%rbx, %%rbx"
+      : "+d"(answer)
+      : "a"(words)
+      : "cc", "memory");
+  return answer;
+}
+
 #else
 #error "stack/: give this architecture its branch here and its context_<arch>.S"
 #endif

@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "stack/internal/memcheck.h"
+
 #if WEFT_ASAN
 #include <pthread.h>
 #include <sanitizer/common_interface_defs.h>
@@ -166,9 +168,10 @@ void MakeContext(Context& context, void* stack_lo, void* stack_hi, void* pinned_
   // multiple of 16 as a call wants it.
   uintptr_t top = reinterpret_cast<uintptr_t>(stack_hi) & ~uintptr_t{15};
   auto* end = reinterpret_cast<uintptr_t*>(top) - 2;
+  auto* saved = reinterpret_cast<SavedRegisters*>(end) - 1;
+  internal::NoteWrites(saved, stack_hi);
   end[0] = 0;
   end[1] = 0;
-  auto* saved = reinterpret_cast<SavedRegisters*>(end) - 1;
   new (saved) SavedRegisters{.r15 = 0,
                              .r14 = 0,
                              .r13 = 0,

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "stack/frames.h"
+#include "stack/internal/memcheck.h"
 #include "stack/internal/writer.h"
 #include "stack/morestack.h"
 #include "stack/segment.h"
@@ -190,6 +191,7 @@ void* Move(void* sp, Resident& resident, Slot& to) {
   auto* const hi = static_cast<char*>(context.stack_hi);
   const auto used = static_cast<size_t>(hi - static_cast<char*>(sp));
   char* const new_sp = to.hi - used;
+  internal::NoteWrites(new_sp, to.hi);
   std::memcpy(new_sp, sp, used);
   // Tops are at page boundaries: what is aligned stays so.
   ShiftFramePointers(new_sp, to.hi - hi);

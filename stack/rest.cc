@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "stack/frames.h"
+#include "stack/internal/memcheck.h"
 #include "stack/mode.h"
 #include "stack/segment.h"
 
@@ -124,6 +125,7 @@ bool StackMover::CopyIn(Resident& resident, Slot& slot) {
   const size_t used = UsedBytes(context);
   const ptrdiff_t by = slot.hi - static_cast<char*>(context.stack_hi);
   char* const sp = slot.hi - used;
+  internal::NoteWrites(sp, slot.hi);
   std::memcpy(sp, resident.block, used);
   if (by != 0) {
     // Tops are at page boundaries, so frames that align themselves find the alignment that they

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "stack/internal/memcheck.h"
 #include "stack/morestack_layout.h"
 
 namespace weft::stack {
@@ -91,6 +92,7 @@ class Pool {
     if (slot == nullptr) return nullptr;
     made.fetch_add(1, std::memory_order_relaxed);
     auto* segment = reinterpret_cast<Segment*>(slot->hi) - 1;
+    internal::NoteWrites(segment, slot->hi);
     segment->slot = slot;
     return segment;
   }
@@ -188,6 +190,7 @@ uintptr_t LinkSegment(const StackCheck& check, const char** reason) {
   const auto from = reinterpret_cast<uintptr_t>(check.arguments);
   const uintptr_t top = reinterpret_cast<uintptr_t>(segment) - check.argument_bytes;
   const uintptr_t to = top - (top - from) % kPage;
+  internal::NoteWrites(reinterpret_cast<void*>(to), segment);
   std::memcpy(reinterpret_cast<void*>(to), check.arguments, check.argument_bytes);
 
   Slot& slot = *segment->slot;

@@ -9,6 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "stack/internal/arena.h"
+#include "stack/internal/memcheck.h"
 
 #if WEFT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -267,6 +268,7 @@ Slot* Central::NewSlot(SizeClass size_class) {
   slot->size_class = size_class;
   slot->lo = stack.lo;
   slot->hi = stack.hi;
+  if (!IsPinnedClass(size_class)) internal::NoteStack(slot->lo, slot->hi);
   slot->made_before = c.newest.load(std::memory_order_relaxed);
   // Release: with NewestSlot().
   c.newest.store(slot, std::memory_order_release);
