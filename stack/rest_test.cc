@@ -1,5 +1,6 @@
 #include "stack/rest.h"
 
+#include <cxxabi.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -15,6 +17,12 @@
 
 namespace weft::stack {
 namespace {
+
+// What the C++ runtime keeps for a thread (the Itanium C++ ABI's __cxa_eh_globals).
+struct ExceptionState {
+  void* caught = nullptr;
+  unsigned int uncaught = 0;
+};
 
 struct Fiber : Resident {
   using Body = void (*)(Fiber&);
@@ -30,6 +38,7 @@ struct Fiber : Resident {
   bool done = false;
   bool held = false;
   Context* thread = nullptr;
+  ExceptionState exceptions;  // the thread's are exchanged for these while it runs
 };
 
 void RunFiber(void* arg) {
@@ -69,7 +78,10 @@ class Proc final : public StackMover {
     const Residence::Entry entry = residence().Enter(fiber);
     if (entry != Residence::Entry::kRuns) return entry;
     fiber.thread = &thread_;
+    auto* const exceptions = reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals());
+    std::swap(*exceptions, fiber.exceptions);
     Switch(thread_, fiber.context);
+    std::swap(*exceptions, fiber.exceptions);
     if (!fiber.done) {
       residence().Leave(fiber);
       return entry;
