@@ -21,7 +21,7 @@ inline Slot* Residence::ClaimFreed(Resident& resident) {
   while (freed_count_ > 0) {
     Slot* slot = freed_[--freed_count_];
     if (slot->owner.load(std::memory_order_relaxed) == Slot::kFree &&
-        Change(*slot, Slot::kFree, Runs(resident))) {
+        ChangeFree(*slot, Runs(resident))) {
       return slot;
     }
   }
@@ -70,7 +70,7 @@ Residence::Entry Residence::EnterSlowly(Resident& resident, ResidenceSharing sha
 
   Slot* slot = &home;
   if (policy_ == RestPolicy::kAlways || !mover_.IsRestPlace(home) ||
-      Claim(home, resident, true) != Claimed::kYes) {
+      Claim(home, resident, /*unlists=*/false) != Claimed::kYes) {
     slot = ClaimFreed(resident);
     if (slot == nullptr) slot = ClaimAny(resident);
     if (slot == nullptr) return Entry::kNoSlot;
@@ -125,17 +125,17 @@ void Residence::NoteFreed(Slot& slot) {
   freed_[freed_count_++] = &slot;
 }
 
-Residence::Claimed Residence::Claim(Slot& slot, Resident& resident, bool managed) {
+Residence::Claimed Residence::Claim(Slot& slot, Resident& resident, bool unlists) {
   const uint64_t owner = slot.owner.load(std::memory_order_relaxed);
   if (owner == Slot::kFree) {
-    return Change(slot, owner, Runs(resident)) ? Claimed::kYes : Claimed::kNo;
+    return ChangeFree(slot, Runs(resident)) ? Claimed::kYes : Claimed::kNo;
   }
   if (!IsResident(owner) || !Change(slot, owner, Runs(resident))) return Claimed::kNo;
   mover_.DelayPoint("residence.claimed");
-  return Evict(slot, ResidentOf(owner), managed) ? Claimed::kYes : Claimed::kKept;
+  return Evict(slot, ResidentOf(owner), unlists) ? Claimed::kYes : Claimed::kKept;
 }
 
-bool Residence::Evict(Slot& slot, Resident& occupant, bool managed) {
+bool Residence::Evict(Slot& slot, Resident& occupant, bool unlists) {
   if (mover_.CopyOut(occupant)) {
     Count(counts_.rests);
     mover_.DelayPoint("residence.copied");
@@ -147,7 +147,7 @@ bool Residence::Evict(Slot& slot, Resident& occupant, bool managed) {
     return true;
   }
   Count(counts_.kept);
-  slot.managed = managed;
+  if (unlists) slot.managed = false;
   PutBack(slot, occupant, mover_);
   return false;
 }
@@ -180,7 +180,7 @@ Slot* Residence::ClaimListed(Resident& resident) {
       ++hand_;
       continue;
     }
-    const Claimed claimed = Claim(slot, resident, false);
+    const Claimed claimed = Claim(slot, resident, /*unlists=*/true);
     if (claimed == Claimed::kKept) {
       Unlist(hand_);
       continue;
@@ -197,7 +197,7 @@ Slot* Residence::ClaimNew(Resident& resident) {
   while (Slot* slot = mover_.TakeSlot()) {
     const bool list = policy_ != RestPolicy::kNever && mover_.IsRestPlace(*slot);
     if (list) slots_.push_back(slot);
-    if (!Change(*slot, Slot::kFree, Runs(resident))) continue;
+    if (!ChangeFree(*slot, Runs(resident))) continue;
     slot->managed = list;
     return slot;
   }
@@ -214,7 +214,7 @@ void Residence::Drain() {
   freed_count_ = 0;
   for (size_t i = 0; i < slots_.size();) {
     Slot& slot = *slots_[i];
-    const Claimed claimed = Claim(slot, nobody_, false);
+    const Claimed claimed = Claim(slot, nobody_, /*unlists=*/true);
     if (claimed == Claimed::kNo) {
       ++i;
       continue;

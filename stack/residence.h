@@ -129,7 +129,9 @@ enum class RestPolicy : uint8_t {
 };
 
 // Whether there are other Ps, to take slots or residents meanwhile. With one P, all of this is done
-// by the threads that hold it one after the other, and needs no locked instructions.
+// by the threads that hold it one after the other, and needs no locked instructions; but for what
+// becomes of a free slot where stacks move at each function's entry (PoisonGuards()): goroutines
+// take slots of every class then, and may have lost the P.
 enum class ResidenceSharing : uint8_t { kAlone, kShared };
 
 // The slots that a P uses. Not thread-safe: for the holder of the P.
@@ -270,17 +272,21 @@ class Residence {
                                               std::memory_order_relaxed);
   }
   bool Change(Slot& slot, uint64_t from, uint64_t to) { return Change(slot, from, to, sharing_); }
+  bool ChangeFree(Slot& slot, uint64_t to) {
+    return Change(slot, Slot::kFree, to,
+                  GuardsArePoisoned() ? ResidenceSharing::kShared : sharing_);
+  }
 
   // Gives the slot back to whose bytes still lie there, and queues it if it was wanted meanwhile.
   static void PutBack(Slot& slot, Resident& occupant, Mover& mover);
 
   Entry EnterFirst(Resident& resident);
   void LeaveSlowly(Resident& resident);
-  // Makes the slot's word RUN(resident), from FREE, or by having who is there rest. `managed`: what
-  // it is where the resident may not.
-  Claimed Claim(Slot& slot, Resident& resident, bool managed);
+  // Makes the slot's word RUN(resident), from FREE, or by having who is there rest. Where that may
+  // not, the slot is as it was, but not managed any more if the caller `unlists` it then.
+  Claimed Claim(Slot& slot, Resident& resident, bool unlists);
   // Copies `occupant` out of the slot that the caller has. False: it stays, and has the slot again.
-  bool Evict(Slot& slot, Resident& occupant, bool managed);
+  bool Evict(Slot& slot, Resident& occupant, bool unlists);
   Slot* ClaimAny(Resident& resident);
   Slot* ClaimFreed(Resident& resident);
   Slot* ClaimListed(Resident& resident);

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -261,6 +262,49 @@ TEST(ResidenceTest, AlwaysPolicyWakesResidentsElsewhere) {
   EXPECT_GT(sum.wakes_elsewhere.load(), static_cast<uint64_t>(50 * runs));
 }
 
+// A stack may move, for a test, after its thread has lost the only P, whose holder is alone
+// otherwise.
+TEST(ResidenceMoveTest, OneThatIsAloneSharesFreeSlotsWithStacksThatMove) {
+  PoisonGuards();
+  Queue queue;
+  Place place;
+  place.slot.size_class = SizeClass::kLarge;
+  Proc proc(queue, {&place}, RestPolicy::kAsNeeded, 1, 1);
+  std::atomic<bool> inside{false};
+  std::atomic<int> together{0};
+  const auto use = [&] {
+    if (inside.exchange(true)) ++together;
+    inside = false;
+  };
+  std::atomic<bool> done{false};
+  int moved = 0;
+  std::thread moves([&] {
+    while (!done.load(std::memory_order_relaxed)) {
+      uint64_t owner = Slot::kFree;
+      if (!place.slot.owner.compare_exchange_strong(owner, Slot::kTaken)) continue;
+      use();
+      ++moved;
+      place.slot.owner.store(Slot::kFree, std::memory_order_release);
+    }
+  });
+  int ran = 0;
+  const int times = Rounds(1'000'000, 10'000);
+  for (int i = 0; i < times; ++i) {
+    Worker worker;
+    if (proc.residence().Enter(worker, ResidenceSharing::kAlone) != Residence::Entry::kRuns) {
+      continue;
+    }
+    use();
+    ++ran;
+    proc.residence().End(worker);
+  }
+  done = true;
+  moves.join();
+  EXPECT_EQ(together.load(), 0);
+  EXPECT_GT(ran, 0);
+  EXPECT_GT(moved, 0);
+}
+
 // --- the policy, with one P ---
 
 class OneProc {
@@ -336,6 +380,22 @@ TEST(ResidencePolicyTest, SlotOfOneThatEndedIsTheNextToBeUsed) {
     EXPECT_EQ(proc.Run(parent), home);
     proc.End(next);
   }
+}
+
+TEST(ResidencePolicyTest, WhoKeptAnothersHomeRestsWhenItMayAgain) {
+  OneProc proc(10, RestPolicy::kAsNeeded, 1);
+  Worker comes_home;
+  Slot* home = proc.Run(comes_home);
+  Worker keeps;
+  EXPECT_EQ(proc.Run(keeps), home);
+  keeps.refuses = true;
+  // Nobody lists that slot from now on.
+  Worker other;
+  EXPECT_NE(proc.Run(other), home);
+  EXPECT_NE(proc.Run(comes_home), home);
+  EXPECT_EQ(proc.counts().kept.load(), 2u);
+  EXPECT_EQ(proc.Run(keeps), home);
+  EXPECT_EQ(keeps.rest.load(), RestState::kRested);
 }
 
 TEST(ResidencePolicyTest, NeverPolicyLetsNobodyRest) {

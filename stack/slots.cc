@@ -23,6 +23,10 @@ using internal::GuardMethod;
 using internal::Piece;
 using internal::Shape;
 
+namespace internal {
+constinit std::atomic<bool> poison_guards{false};
+}
+
 namespace {
 
 constexpr size_t kKiB = 1024;
@@ -122,7 +126,6 @@ constexpr SizeClass InsteadOf(SizeClass size_class) {
 constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_class); }
 
 std::atomic<size_t> max_stack{kMaxStackBytes};
-std::atomic<bool> poison_guards{false};
 std::atomic<int> stack_growth{-1};  // a Growth, once it is known
 
 // A mutex that knows whether this thread has it. Nobody changes threads with it in hand.
@@ -527,7 +530,7 @@ size_t MaxStack() { return max_stack.load(std::memory_order_relaxed); }
 
 void* GuardFor(const Slot& slot) {
   if (!kHasGuardWord) return nullptr;
-  if (poison_guards.load(std::memory_order_relaxed)) [[unlikely]]
+  if (GuardsArePoisoned()) [[unlikely]]
     return reinterpret_cast<void*>(kGuardPoison);
   return slot.hi - LimitOf(slot);
 }
@@ -555,7 +558,7 @@ void SetStackGrowth(Growth growth) {
   stack_growth.store(static_cast<int>(growth), std::memory_order_relaxed);
 }
 
-void PoisonGuards() { poison_guards.store(true, std::memory_order_relaxed); }
+void PoisonGuards() { internal::poison_guards.store(true, std::memory_order_relaxed); }
 
 bool InSlots() { return CentralLock::HeldHere(); }
 

@@ -242,6 +242,10 @@ void* GuardFor(const Slot& slot);
 // address, and is not kGuardRequest (morestack.h).
 inline constexpr uintptr_t kGuardPoison = INT64_MAX - 1;
 void PoisonGuards();
+namespace internal {
+extern constinit std::atomic<bool> poison_guards;
+}
+inline bool GuardsArePoisoned() { return internal::poison_guards.load(std::memory_order_relaxed); }
 
 // Whether this thread is in one of the functions above with their common lock in hand, so that
 // none of them may be called: for what interrupts other code.
