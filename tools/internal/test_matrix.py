@@ -46,8 +46,9 @@ CONFIGURATIONS = {
     "segmented": (["--config=segmented"], STACKS),
     "gcc": (["--config=gcc"], NOTHING),
     "gcc-segmented": (["--config=gcc", "--config=segmented"], STACKS),
-    # What `copying` has built, run once more; tools/torture does so in other builds.
+    # What `copying` has built, run again; tools/torture does so in other builds.
     "torture-rest": (["--config=copying"] + torture_flags("rest"), TORTURE),
+    "torture-move": (["--config=copying"] + torture_flags("move"), TORTURE),
     # Not run unless named.
     "opt": (["-c", "opt"], ALL),
     "thinlto": (["--config=thinlto", "-c", "opt"], STACKS),
