@@ -277,19 +277,19 @@ TEST(ResidenceMoveTest, OneThatIsAloneSharesFreeSlotsWithStacksThatMove) {
     inside = false;
   };
   std::atomic<bool> done{false};
-  int moved = 0;
+  std::atomic<int> moved{0};
   std::thread moves([&] {
     while (!done.load(std::memory_order_relaxed)) {
       uint64_t owner = Slot::kFree;
       if (!place.slot.owner.compare_exchange_strong(owner, Slot::kTaken)) continue;
       use();
-      ++moved;
+      moved.fetch_add(1, std::memory_order_relaxed);
       place.slot.owner.store(Slot::kFree, std::memory_order_release);
     }
   });
-  int ran = 0;
-  const int times = Rounds(1'000'000, 10'000);
-  for (int i = 0; i < times; ++i) {
+  // Until both have had it often: either may be kept from running for a while.
+  const int times = Rounds(300'000, 3'000);
+  for (int ran = 0; ran < times || moved.load(std::memory_order_relaxed) < times / 100;) {
     Worker worker;
     if (proc.residence().Enter(worker, ResidenceSharing::kAlone) != Residence::Entry::kRuns) {
       continue;
@@ -301,8 +301,6 @@ TEST(ResidenceMoveTest, OneThatIsAloneSharesFreeSlotsWithStacksThatMove) {
   done = true;
   moves.join();
   EXPECT_EQ(together.load(), 0);
-  EXPECT_GT(ran, 0);
-  EXPECT_GT(moved, 0);
 }
 
 // --- the policy, with one P ---
