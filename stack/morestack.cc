@@ -70,11 +70,11 @@ StackCheck ReadStop(Context* context, void* sp, uintptr_t frame) {
 
 extern "C" {
 
-// How wide the vector registers are that arguments may be in. Nobody is on a goroutine before it is
-// set.
+// How wide the vector registers are that arguments may be in. Set before static initialization, in
+// which goroutines may already run.
 __attribute__((visibility("hidden"))) uint8_t weft_vector_bytes = 16;
 
-__attribute__((constructor)) static void FindVectorBytes() {
+__attribute__((constructor(101))) static void FindVectorBytes() {
   __builtin_cpu_init();
   weft_vector_bytes = __builtin_cpu_supports("avx512f") ? 64
                       : __builtin_cpu_supports("avx")   ? 32

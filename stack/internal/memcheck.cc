@@ -20,7 +20,11 @@ uintptr_t Address(const void* address) { return reinterpret_cast<uintptr_t>(addr
 
 }  // namespace
 
-bool under_valgrind = ValgrindRequest(kRunningOnValgrind, 0, 0) != 0;
+constinit bool under_valgrind = false;
+
+__attribute__((constructor(101))) static void FindValgrind() {
+  under_valgrind = ValgrindRequest(kRunningOnValgrind, 0, 0) != 0;
+}
 
 void NoteStack(const void* lo, const void* hi) {
   // It wants the last byte's address.

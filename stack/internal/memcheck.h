@@ -9,7 +9,7 @@
 
 namespace weft::stack::internal {
 
-// Set before main() runs.
+// Set before static initialization, in which goroutines may already run.
 extern bool under_valgrind;
 
 // [lo, hi) is a stack from now on.
