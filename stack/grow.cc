@@ -51,8 +51,6 @@ class Places {
 
   // A slot that the caller has from now on, in nobody's name. Null: none.
   Slot* Take(SizeClass size_class) {
-    // Acquire() would want the lock that the interrupted code has.
-    if (InSlots()) return nullptr;
     std::lock_guard<std::mutex> hold(lock_);
     // A free slot may be in use by somebody whose home it is: the next one then, and those go back.
     Slot* skipped = nullptr;
@@ -310,6 +308,9 @@ StackAnswer Grow(const StackCheck& check, Slot& slot) {
 }
 
 StackAnswer OnCheck(const StackCheck& check) {
+  // A slot could not be had: this is in a few calls, or a signal handler in one of them. They have
+  // the room for callees that do not look at the limit.
+  if (InSlots()) return {check.sp, StackAnswer::kGoOn};
   Slot* slot = FindSlot(check.context->stack_lo);
   const bool poisoned = reinterpret_cast<uintptr_t>(check.context->guard) == kGuardPoison;
   const bool fits = check.fits || (poisoned && slot != nullptr && check.at.sp >= check.wanted &&

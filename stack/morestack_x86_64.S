@@ -268,8 +268,13 @@ weft_check_off_stack:
         // First of all nothing is current any more: a signal handler that comes now, on either stack,
         // has __morestack return at once, whatever is in the guard word. If it looks for the frames,
         // it finds them from where this context has been left.
+        //
+        // This may be such a handler itself, which has interrupted weft_switch after that had noted
+        // where it leaves its stack: the note is kept.
         movq    weft_current_context@gottpoff(%rip), %rax
         movq    %fs:(%rax), %rbx
+        movq    WEFT_CONTEXT_SP(%rbx), %r14
+        movq    %rsp, %r15
         movq    %rsp, WEFT_CONTEXT_SP(%rbx)
         movq    $0, %fs:(%rax)
         xorl    %ecx, %ecx
@@ -302,6 +307,11 @@ weft_check_off_stack:
         movq    %r13, %fs:(%rax)
 2:
 #endif
+        // Handlers' stacks do not move.
+        cmpq    %r15, %rsi
+        jne     3f
+        movq    %r14, WEFT_CONTEXT_SP(%rbx)
+3:
         movq    weft_current_context@gottpoff(%rip), %rax
         movq    %rbx, %fs:(%rax)
         // Whoever has made a request meanwhile gets its answer at the next prologue.
@@ -339,11 +349,15 @@ weft_check_off_stack:
 //
 // Unwinders find the caller of the function here, as the function itself is the one that was called
 // on the segment. On their way they have the segment left, by a cleanup as C has them.
+//
+// Nothing is current meanwhile: a signal handler would find some of the bounds of one stack, and
+// some of those of the other.
 .macro LEAVE_SEGMENT
         movq    WEFT_STOP_SEGMENT(%rbp), %rcx
+        movq    weft_current_context@gottpoff(%rip), %r9
+        movq    %fs:(%r9), %rsi
+        movq    $0, %fs:(%r9)
         leaq    WEFT_STOP_SEGMENT(%rbp), %rsp
-        movq    weft_current_context@gottpoff(%rip), %rsi
-        movq    %fs:(%rsi), %rsi
         movq    WEFT_SEGMENT_OUTER_LO(%rcx), %rdi
         movq    %rdi, WEFT_CONTEXT_STACK_LO(%rsi)
         movq    WEFT_SEGMENT_OUTER_HI(%rcx), %rdi
@@ -351,12 +365,13 @@ weft_check_off_stack:
         movq    WEFT_SEGMENT_OUTER_GUARD(%rcx), %rdi
         movq    %rdi, WEFT_CONTEXT_GUARD(%rsi)
         // A request in the guard word stays there.
-        movabsq $GUARD_REQUEST, %rsi
+        movabsq $GUARD_REQUEST, %r10
         xchgq   %rdi, %fs:0x70
-        cmpq    %rsi, %rdi
+        cmpq    %r10, %rdi
         jne     .Lno_request\@
-        movq    %rsi, %fs:0x70
+        movq    %r10, %fs:0x70
 .Lno_request\@:
+        movq    %rsi, %fs:(%r9)
         // Back among the free ones, of which nobody takes but all at once.
         movq    %rax, %r8
         movq    weft_free_segments(%rip), %rax

@@ -42,8 +42,6 @@ class Pool {
   }
 
   Segment* Take(size_t index) {
-    // Acquire() would want the lock that the interrupted code has.
-    if (InSlots()) return nullptr;
     std::lock_guard<std::mutex> hold(lock_);
     CollectLeft();
     if (Segment* segment = free_[index]; segment != nullptr) {
@@ -138,9 +136,14 @@ void LeaveSegments(Context& context, uintptr_t sp) {
     outermost_left = SegmentAt(outermost_left->outer_lo);
   }
   if (outermost_left == nullptr) return;
+  // As __morestack does, for signal handlers.
+  weft_current_context = nullptr;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   while (!IsIn(sp, context.stack_lo, context.stack_hi)) {
     Leave(*SegmentAt(context.stack_lo), context);
   }
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  weft_current_context = &context;
 }
 
 }  // namespace
@@ -175,7 +178,7 @@ uintptr_t LinkSegment(const StackCheck& check, const char** reason) {
   }
   Segment* segment = index < kClasses.size() ? pool.Take(index) : nullptr;
   if (segment == nullptr) {
-    *reason = InSlots() ? "stacks are being made" : WhyNoSlot();
+    *reason = WhyNoSlot();
     return StackAnswer::kLimit;
   }
   segment->outer_lo = context.stack_lo;

@@ -399,6 +399,16 @@ TEST(SegmentTest, ARequestIsAnsweredOnASegmentToo) {
   EXPECT_EQ(requests, calls);
 }
 
+// With the lock in hand that a segment would be had under.
+TEST(SegmentTest, StacksAreCountedNearTheEndOfOne) {
+  InstallOverflowHandler();
+  const int calls = ExpectEverywhere(1, [] {
+    const Stats stats = GetStats();
+    return int64_t{stats.classes[static_cast<size_t>(SizeClass::k64KiB)].made > 0};
+  });
+  EXPECT_GT(calls, 0);
+}
+
 TEST(SegmentDeathTest, TheLimitIsThatOfTheProgram) {
   EXPECT_EXIT(
       {
