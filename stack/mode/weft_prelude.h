@@ -7,7 +7,15 @@
 
 // longjmp() unwinds nothing, so that calls which had gone on to linked segments would never be
 // left: where setjmp() returns by it, that is made up for (morestack.h).
+//
+// Segments lie anywhere, so that a jump may go to where the stack pointer is lower. The longjmp()
+// that _FORTIFY_SOURCE puts in the place of glibc's own ends the program then: here it does not.
+#include <features.h>
+#pragma push_macro("__USE_FORTIFY_LEVEL")
+#undef __USE_FORTIFY_LEVEL
+#define __USE_FORTIFY_LEVEL 0
 #include <setjmp.h>
+#pragma pop_macro("__USE_FORTIFY_LEVEL")
 
 #if defined(__cplusplus)
 extern "C" {
