@@ -30,6 +30,8 @@
 #include "sched/internal/emit.h"
 #include "sched/internal/numa.h"
 #include "sched/internal/runtime.h"
+#include "stack/slots.h"
+#include "stack/traceback.h"
 
 namespace weft::internal {
 namespace {
@@ -94,13 +96,20 @@ void EndLockedM(M* m, G* g) {
 }
 
 // On the thread's own stack. The stack limit is back in the guard word.
-void AnswerGuardRequest(stack::Context&) {
+void AnswerGuardRequest(stack::Context& context) {
   const int error = errno;
   M* m = ThisM();
-  // Inside the runtime nobody gives way: the monitor asks again. And in a BlockingSection the P has
+  // Inside the runtime nobody gives way, nor with a lock of the stacks in hand, for which whoever
+  // has the P then might wait with it: the monitor asks again. And in a BlockingSection the P has
   // been offered already.
   if (m == nullptr || m->in_runtime.load(std::memory_order_relaxed) != 0 || m->waiter == nullptr ||
-      m->blocking.load(std::memory_order_relaxed)) {
+      m->blocking.load(std::memory_order_relaxed) || stack::InSlots()) {
+    return;
+  }
+  // What a signal handler has interrupted may have any lock in hand, malloc's for example, and a
+  // thread for the P may have to be made.
+  if (stack::HasSignalFrame(context)) {
+    errno = error;
     return;
   }
   G* g = AsG(m->waiter);

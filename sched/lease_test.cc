@@ -2,10 +2,12 @@
 // Where the kernel refuses membarrier the same tests run again (lease_without_membarrier_test).
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
@@ -15,11 +17,13 @@
 #include "sched/clock.h"
 #include "sched/goroutine.h"
 #include "sched/internal/delay.h"
+#include "sched/internal/runtime.h"
 #include "sched/internal/thread.h"
 #include "sched/snapshot.h"
 #include "sched/testing.h"
 #include "sched/waiter.h"
 #include "stack/context.h"
+#include "stack/internal/stacks_lock.h"
 #include "tests/debug_setting.h"
 #include "tests/rounds.h"
 
@@ -344,6 +348,56 @@ TEST(LeaseSliceTest, WhoOnlyCallsFunctionsGivesWayInPlace) {
     stop.store(true);
     EXPECT_TRUE(Eventually([&] { return left.load() == 0; }));
   }
+}
+
+// Calls functions on a goroutine that another one waits for, until it has been asked to give way
+// and for some time after that.
+void CallUntilAsked() {
+  const std::atomic<uint64_t>& asked = internal::sched.leases.asked;
+  const uint64_t before = asked.load();
+  const Instant limit = Instant::Now() + absl::Seconds(30);
+  const std::atomic<bool> never{false};
+  while (asked.load() == before && Instant::Now() < limit) IsSet(never, 5);
+  EXPECT_GT(asked.load(), before);
+  const Instant end = Instant::Now() + absl::Milliseconds(20);
+  while (Instant::Now() < end) IsSet(never, 5);
+}
+
+// What a goroutine does that is asked to give way where it must not.
+class LeaseStayTest : public ::testing::Test {
+ protected:
+  static void ExpectThatItStays(void (*until_asked)()) {
+    if (!stack::kHasGuardWord) GTEST_SKIP() << "no function asks";
+    if (HasDebugSetting("stackmove=always")) {
+      GTEST_SKIP() << "each call is a system call too, in which a P may be taken";
+    }
+    SetMaxProcs(1);
+    RunOnGoroutine([&] {
+      std::atomic<bool> other_ran{false};
+      Go([&other_ran] { other_ran.store(true); });
+      const uint64_t before = GetSchedSnapshot().leases.yielded_in_place;
+      until_asked();
+      EXPECT_EQ(GetSchedSnapshot().leases.yielded_in_place, before);
+      while (!other_ran.load()) Yield();
+    });
+  }
+};
+
+TEST_F(LeaseStayTest, WithALockOfTheStacks) {
+  ExpectThatItStays([] {
+    static stack::internal::StacksLock lock;
+    const std::lock_guard<stack::internal::StacksLock> hold(lock);
+    CallUntilAsked();
+  });
+}
+
+TEST_F(LeaseStayTest, InASignalHandler) {
+  struct sigaction action{};
+  action.sa_handler = [](int) { CallUntilAsked(); };
+  struct sigaction previous;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &previous), 0);
+  ExpectThatItStays([] { raise(SIGUSR1); });
+  sigaction(SIGUSR1, &previous, nullptr);
 }
 
 // When a section ends and every P is taken, the goroutine waits for one instead of running beside.

@@ -10,6 +10,7 @@ _LEASE_TEST_DEPS = [
     ":testing",
     ":waiter",
     "//stack:context",
+    "//stack:stacks_lock",
     "//tests:debug_setting",
     "//tests:rounds",
     "@com_google_absl//absl/time",

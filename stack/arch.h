@@ -4,7 +4,9 @@
 
 #include <ucontext.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace weft::stack {
 
@@ -63,6 +65,14 @@ inline bool EndsInCall(const unsigned char* end) {
     return end[-length] == 0xff && (end[1 - length] & 0x38) == 0x10;
   };
   return end[-5] == 0xe8 || indirect(2) || indirect(3) || indirect(6) || indirect(7);
+}
+
+// Whether the bytes from `at` on, kSignalReturn of which can be read, have the kernel go on where a
+// signal has interrupted: `mov $15, %rax; syscall`, which is what a handler returns to.
+inline constexpr size_t kSignalReturn = 9;
+inline bool ReturnsFromSignal(const unsigned char* at) {
+  constexpr unsigned char kCode[kSignalReturn] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
+  return std::memcmp(at, kCode, sizeof kCode) == 0;
 }
 
 // The word that split-stack prologues compare the stack pointer with (__private_ss in glibc's

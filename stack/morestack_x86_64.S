@@ -107,6 +107,7 @@ __morestack:
         // itself, with its caller's frame pointer below the return address to its caller, so that
         // whoever walks the frames sees that caller. The address that was there goes below.
         movq    8(%rsp), %rax
+        .cfi_register %rip, %rax
         movq    %rbp, 8(%rsp)
         .cfi_rel_offset %rbp, 8
         leaq    8(%rsp), %rbp
@@ -122,6 +123,7 @@ __morestack:
         leaq    WEFT_STOP_RAX(%rbp), %rsp
         xchgq   %rax, (%rbp)
         .cfi_offset %rip, -8
+        .cfi_register %rbp, %rax
         movq    %rax, %rbp
         .cfi_restore %rbp
         .cfi_def_cfa %rsp, 16
@@ -307,6 +309,8 @@ weft_check_off_stack:
         movq    %r13, %fs:(%rax)
 2:
 #endif
+        movq    %rsi, %rsp
+        .cfi_restore_state
         // Handlers' stacks do not move.
         cmpq    %r15, %rsi
         jne     3f
@@ -318,8 +322,6 @@ weft_check_off_stack:
         movq    WEFT_CONTEXT_GUARD(%rbx), %rcx
         xorl    %eax, %eax
         lock cmpxchgq %rcx, %fs:0x70
-        movq    %rsi, %rsp
-        .cfi_restore_state
         popq    %r15
         .cfi_adjust_cfa_offset -8
         .cfi_restore %r15
@@ -415,6 +417,7 @@ weft_segment_return:
         // By the `ret` in the prologue, so that it pairs with the call from there.
         movq    WEFT_STOP_PC(%rbp), %rcx
         movq    (%rbp), %rdi
+        .cfi_register %rbp, %rdi
         movq    %rcx, (%rbp)
         movq    %rbp, %rsp
         .cfi_def_cfa %rsp, 16

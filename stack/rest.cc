@@ -6,6 +6,7 @@
 
 #include "stack/frames.h"
 #include "stack/internal/memcheck.h"
+#include "stack/internal/stacks_lock.h"
 #include "stack/mode.h"
 #include "stack/segment.h"
 
@@ -50,7 +51,7 @@ size_t UsedBytes(const Context& context) {
 
 // Of all movers; the counts of those that are gone are added up in `past`.
 struct Movers {
-  std::mutex lock;
+  internal::StacksLock lock;
   StackMover* first = nullptr;
   RestStats past;
 };
@@ -67,14 +68,14 @@ void PoisonLeftStacks() { poison.store(true, std::memory_order_relaxed); }
 
 StackMover::StackMover(SlotCache& slots, Entry entry, RestPolicy policy, size_t budget)
     : slots_(slots), entry_(entry), residence_(*this, policy, budget) {
-  std::lock_guard<std::mutex> hold(movers.lock);
+  std::lock_guard<internal::StacksLock> hold(movers.lock);
   next_ = movers.first;
   if (next_ != nullptr) next_->previous_ = this;
   movers.first = this;
 }
 
 StackMover::~StackMover() {
-  std::lock_guard<std::mutex> hold(movers.lock);
+  std::lock_guard<internal::StacksLock> hold(movers.lock);
   AddTo(movers.past);
   (previous_ != nullptr ? previous_->next_ : movers.first) = next_;
   if (next_ != nullptr) next_->previous_ = previous_;
@@ -258,7 +259,7 @@ void StackMover::AddTo(RestStats& stats) const {
 }
 
 RestStats GetRestStats() {
-  std::lock_guard<std::mutex> hold(movers.lock);
+  std::lock_guard<internal::StacksLock> hold(movers.lock);
   RestStats stats = movers.past;
   for (const StackMover* m = movers.first; m != nullptr; m = m->next_) m->AddTo(stats);
   stats.given_back = given_back.load(std::memory_order_relaxed);

@@ -3,9 +3,11 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <csetjmp>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -17,6 +19,7 @@
 #include "stack/overflow.h"
 #include "stack/segment.h"
 #include "stack/slots.h"
+#include "stack/traceback.h"
 
 namespace weft::stack {
 namespace {
@@ -59,13 +62,27 @@ int64_t SumTo(int64_t n) { return n * (n + 1) / 2; }
 enum class Handler {
   kFindsARequest,   // in the guard word, as from a monitor that wants the thread to yield
   kNeedsMoreStack,  // than there is where stacks are small
+  kTakesASample,    // as a profiler does
 };
 Handler handler;
 volatile int64_t signals = 0;
 volatile int64_t wrong = 0;
+// Whose samples, and of how many frames at least.
+const Context* sampled = nullptr;
+size_t sampled_frames = 0;
 
-void OnStep(int) {
+NOINLINE void TakeSample(const ucontext_t& interrupted) {
+  Trace trace;
+  GetSampledTrace(InterruptedState(interrupted), *sampled, trace);
+  if (trace.count + trace.elided < sampled_frames) wrong = wrong + 1;
+}
+
+void OnStep(int, siginfo_t*, void* context) {
   signals = signals + 1;
+  if (handler == Handler::kTakesASample) {
+    TakeSample(*static_cast<const ucontext_t*>(context));
+    return;
+  }
   if (handler == Handler::kFindsARequest) *GuardWord() = kGuardRequest;
   const int64_t depth = handler == Handler::kFindsARequest ? signals % 4 : 12;
   if (Deep(depth) != SumTo(depth)) wrong = wrong + 1;
@@ -79,7 +96,8 @@ class SignalsTest : public ::testing::TestWithParam<Handler> {
     signals = 0;
     wrong = 0;
     struct sigaction action{};
-    action.sa_handler = OnStep;
+    action.sa_sigaction = OnStep;
+    action.sa_flags = SA_SIGINFO;
     ASSERT_EQ(sigaction(SIGTRAP, &action, &previous_), 0);
   }
   void TearDown() override {
@@ -91,17 +109,21 @@ class SignalsTest : public ::testing::TestWithParam<Handler> {
   struct sigaction previous_{};
 };
 
+std::string NameOf(const ::testing::TestParamInfo<Handler>& tested) {
+  constexpr std::array<const char*, 3> kNames = {"FindsARequest", "NeedsMoreStack", "TakesASample"};
+  return kNames.at(static_cast<size_t>(tested.param));
+}
 INSTANTIATE_TEST_SUITE_P(, SignalsTest,
-                         ::testing::Values(Handler::kFindsARequest, Handler::kNeedsMoreStack),
-                         [](const ::testing::TestParamInfo<Handler>& tested) {
-                           return tested.param == Handler::kFindsARequest ? "FindsARequest"
-                                                                          : "NeedsMoreStack";
-                         });
+                         ::testing::Values(Handler::kFindsARequest, Handler::kNeedsMoreStack,
+                                           Handler::kTakesASample),
+                         NameOf);
 
 TEST_P(SignalsTest, WhileOneStackIsLeftForAnother) {
   int64_t sum = 0;
   SlotCache cache;
   Task task(cache, [&sum](Task& self) {
+    sampled = weft_current_context;
+    sampled_frames = 1;
     for (int64_t i = 1; i <= 3; ++i) {
       BeginSteps();
       self.Pause();
@@ -177,8 +199,13 @@ void StepOverTheEnd(SizeClass size_class, Recursion recursion, int64_t frames, i
   const auto grows_below = [&](int64_t above, bool steps) {
     const uint64_t before = times_grown();
     bool as_it_should = false;
-    RunAsResident([&] { as_it_should = RecurseBelow(above, recursion, frames, steps); },
-                  size_class);
+    RunAsResident(
+        [&] {
+          sampled = weft_current_context;
+          sampled_frames = static_cast<size_t>(above);
+          as_it_should = RecurseBelow(above, recursion, frames, steps);
+        },
+        size_class);
     EXPECT_TRUE(as_it_should) << "below " << above;
     return times_grown() > before;
   };
@@ -232,7 +259,7 @@ TEST_P(SignalsTest, WhileASegmentIsLeftByAJump) { StepOverTheEndOfSegment(Jumps,
 TEST_P(SignalsTest, WhileAStackGrowsByBeingCopied) {
   if (!kMayMove) GTEST_SKIP() << "stacks do not move in this build";
   SetStackGrowth(Growth::kCopy);
-  StepOverTheEnd(SizeClass::kFirstCopy, Returns, 24, 1, Growths);
+  StepOverTheEnd(SizeClass::kFirstCopy, Returns, 24, 4, Growths);
 }
 
 #else

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "stack/internal/arena.h"
 #include "stack/internal/memcheck.h"
+#include "stack/internal/stacks_lock.h"
 
 #if WEFT_ASAN
 #include <sanitizer/asan_interface.h>
@@ -22,6 +23,7 @@ using internal::Arena;
 using internal::GuardMethod;
 using internal::Piece;
 using internal::Shape;
+using internal::StacksLock;
 
 namespace internal {
 constinit std::atomic<bool> poison_guards{false};
@@ -128,25 +130,6 @@ constexpr size_t Index(SizeClass size_class) { return static_cast<size_t>(size_c
 std::atomic<size_t> max_stack{kMaxStackBytes};
 std::atomic<int> stack_growth{-1};  // a Growth, once it is known
 
-// A mutex that knows whether this thread has it. Nobody changes threads with it in hand.
-class CentralLock {
- public:
-  void lock() {
-    mutex_.lock();
-    held_here = true;
-  }
-  void unlock() {
-    held_here = false;
-    mutex_.unlock();
-  }
-  static bool HeldHere() { return held_here; }
-
- private:
-  static constinit thread_local bool held_here;
-  std::mutex mutex_;
-};
-constinit thread_local bool CentralLock::held_here = false;
-
 // Under asan a stack that is handed out is searched for pointers when leaks are looked for, and
 // forgets what the frames of its former user had poisoned.
 void AsanAcquired([[maybe_unused]] Slot* slot) {
@@ -211,7 +194,7 @@ struct Central {
     Slot* unfinished = nullptr;  // a descriptor without a stack
   };
 
-  CentralLock lock;
+  StacksLock lock;
   std::array<Class, kSizeClasses> classes = {
       Class(kShapes[0]),  Class(kShapes[1]),  Class(kShapes[2]),  Class(kShapes[3]),
       Class(kShapes[4]),  Class(kShapes[5]),  Class(kShapes[6]),  Class(kShapes[7]),
@@ -281,7 +264,7 @@ Slot* Central::NewSlot(SizeClass size_class) {
 }
 
 void Central::Refill(SlotCache::Stack& stack, SizeClass size_class, uint8_t place) {
-  std::lock_guard<CentralLock> hold(lock);
+  std::lock_guard<StacksLock> hold(lock);
   Class& c = classes[Index(size_class)];
   uint32_t count = 0;
   while (count < SlotCache::kCapacity / 2 && c.warm[place].size > 0) {
@@ -310,7 +293,7 @@ void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_
   const absl::Time now = absl::Now();
   const uint32_t count = stack.count.load(std::memory_order_relaxed);
   {
-    std::lock_guard<CentralLock> hold(lock);
+    std::lock_guard<StacksLock> hold(lock);
     auto& warm = classes[Index(size_class)].warm;
     for (uint32_t i = 0; i < how_many; ++i) {
       stack.slots[i]->freed_at = now;
@@ -322,20 +305,20 @@ void Central::Flush(SlotCache::Stack& stack, SizeClass size_class, uint32_t how_
 }
 
 void Central::Register(SlotCache* cache) {
-  std::lock_guard<CentralLock> hold(lock);
+  std::lock_guard<StacksLock> hold(lock);
   cache->next_ = caches;
   if (caches != nullptr) caches->previous_ = cache;
   caches = cache;
 }
 
 void Central::Unregister(SlotCache* cache) {
-  std::lock_guard<CentralLock> hold(lock);
+  std::lock_guard<StacksLock> hold(lock);
   (cache->previous_ != nullptr ? cache->previous_->next_ : caches) = cache->next_;
   if (cache->next_ != nullptr) cache->next_->previous_ = cache->previous_;
 }
 
 Stats Central::Snapshot() {
-  std::lock_guard<CentralLock> hold(lock);
+  std::lock_guard<StacksLock> hold(lock);
   Stats stats;
   for (size_t i = 0; i < kSizeClasses; ++i) {
     const Class& c = classes[i];
@@ -432,7 +415,7 @@ size_t Central::Trim(Class& c, FreeList& warm, absl::Duration idle_for) {
   for (;;) {
     Slot* slot = nullptr;
     {
-      std::lock_guard<CentralLock> hold(lock);
+      std::lock_guard<StacksLock> hold(lock);
       if (warm.oldest == nullptr || warm.oldest->freed_at > now - idle_for) break;
       slot = warm.PopOldest();
     }
@@ -446,7 +429,7 @@ size_t Central::Trim(Class& c, FreeList& warm, absl::Duration idle_for) {
       slot->owner.store(Slot::kFree, std::memory_order_release);
       ++trimmed;
     }
-    std::lock_guard<CentralLock> hold(lock);
+    std::lock_guard<StacksLock> hold(lock);
     // Somebody has come home to it: it was in use after all.
     if (!is_free) slot->freed_at = now + absl::Nanoseconds(1);
     (is_free ? c.trimmed : warm).PushNewest(slot);
@@ -458,14 +441,14 @@ size_t Central::Trim(Class& c, FreeList& warm, absl::Duration idle_for) {
 size_t Central::TrimAgain(Class& c) {
   size_t left = 0;
   {
-    std::lock_guard<CentralLock> hold(lock);
+    std::lock_guard<StacksLock> hold(lock);
     left = c.trimmed.size;
   }
   size_t trimmed = 0;
   for (; left > 0; --left) {
     Slot* slot = nullptr;
     {
-      std::lock_guard<CentralLock> hold(lock);
+      std::lock_guard<StacksLock> hold(lock);
       slot = c.trimmed.PopOldest();
     }
     if (slot == nullptr) break;
@@ -476,7 +459,7 @@ size_t Central::TrimAgain(Class& c) {
       GiveBackSpare(*slot);
       slot->owner.store(Slot::kFree, std::memory_order_release);
     }
-    std::lock_guard<CentralLock> hold(lock);
+    std::lock_guard<StacksLock> hold(lock);
     c.trimmed.PushNewest(slot);
   }
   return trimmed;
@@ -560,12 +543,12 @@ void SetStackGrowth(Growth growth) {
 
 void PoisonGuards() { internal::poison_guards.store(true, std::memory_order_relaxed); }
 
-bool InSlots() { return CentralLock::HeldHere(); }
+bool InSlots() { return StacksLock::HeldHere(); }
 
 Stats GetStats() { return central.Snapshot(); }
 
 const char* WhyNoSlot() {
-  std::lock_guard<CentralLock> hold(central.lock);
+  std::lock_guard<StacksLock> hold(central.lock);
   return internal::WhyNot();
 }
 

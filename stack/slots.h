@@ -247,8 +247,8 @@ extern constinit std::atomic<bool> poison_guards;
 }
 inline bool GuardsArePoisoned() { return internal::poison_guards.load(std::memory_order_relaxed); }
 
-// Whether this thread is in one of the functions above with their common lock in hand, so that
-// none of them may be called: for what interrupts other code.
+// Whether this thread is in one of the functions above, or of rest.h, with a lock of theirs in
+// hand, so that none of them may be called: for what interrupts other code.
 bool InSlots();
 
 // MakeContext (context.h) on a slot, with its limit. `pinned` may be null where the mode has none.

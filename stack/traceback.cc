@@ -158,9 +158,9 @@ bool IsSegmentBoundary(uintptr_t return_address) {
 #endif
 }
 
-void Walk(const MachineState& from, uintptr_t caller_pc, Bounds bounds, Frames& frames) {
-  frames.Add(from.pc);
-  if (caller_pc != 0) frames.Add(caller_pc);
+// `add(return address)` says whether to go on.
+template <typename Add>
+void WalkWhile(const MachineState& from, Bounds bounds, Add add) {
   uintptr_t fp = from.fp;
   Frame frame;
   while (ReadFrame(fp, bounds, frame) && IsInModule(frame.return_address)) {
@@ -174,11 +174,19 @@ void Walk(const MachineState& from, uintptr_t caller_pc, Bounds bounds, Frames& 
       fp = frame.caller_fp;
       continue;
     }
-    frames.Add(frame.return_address);
     // Frames lie ever higher; anything else is no frame pointer.
-    if (frame.caller_fp <= fp) break;
+    if (!add(frame.return_address) || frame.caller_fp <= fp) break;
     fp = frame.caller_fp;
   }
+}
+
+void Walk(const MachineState& from, uintptr_t caller_pc, const Bounds& bounds, Frames& frames) {
+  frames.Add(from.pc);
+  if (caller_pc != 0) frames.Add(caller_pc);
+  WalkWhile(from, bounds, [&frames](uintptr_t return_address) {
+    frames.Add(return_address);
+    return true;
+  });
 }
 
 // "name(...)" without a newline, or the address.
@@ -264,15 +272,17 @@ void GetTraceFrom(const void* frame, Trace& trace) {
   frames.CopyTo(trace, /*first_returns=*/true);
 }
 
-// From where code was interrupted, maybe before it has made its frame, to the first caller that is
-// known to keep a frame pointer: in the module of this code, or the one that has called another.
+// From where code was interrupted, maybe before it has made its frame, to the first caller in this
+// module, which is known to keep frame pointers. If there is none, to the first one in another
+// module than that code's.
 struct WayOut {
   uintptr_t interrupted_at;
   const void* module;  // of that
   bool reached = false;
   bool found = false;
   MachineState caller = {};
-  size_t count = 0;
+  size_t count = 0;  // of those before the caller
+  size_t seen = 0;
   std::array<uintptr_t, 32> pcs = {};
 };
 
@@ -286,14 +296,14 @@ _Unwind_Reason_Code FindWayOut(_Unwind_Context* context, void* arg) {
   if (!out->reached) return _URC_NO_REASON;  // the handler
   const void* module = ModuleOf(pc);
   const bool is_ours = module == ModuleOf(reinterpret_cast<uintptr_t>(&FindWayOut));
-  if (out->count > 0 && (is_ours || module != out->module)) {
+  if (out->seen > 0 && (is_ours || (module != out->module && !out->found))) {
     const auto fp = static_cast<uintptr_t>(_Unwind_GetGR(context, kFramePointer));
     out->caller = {.pc = pc, .sp = fp, .fp = fp};
+    out->count = out->seen;
     out->found = true;
-    return _URC_END_OF_STACK;
   }
-  if (out->count == out->pcs.size()) return _URC_END_OF_STACK;
-  out->pcs[out->count++] = pc;
+  if ((out->seen > 0 && is_ours) || out->seen == out->pcs.size()) return _URC_END_OF_STACK;
+  out->pcs[out->seen++] = pc;
   return _URC_NO_REASON;
 }
 
@@ -342,10 +352,28 @@ void GetTrace(const Context& context, const void* block, Trace& trace) {
     bounds.lo = sp;
     bounds.shift = reinterpret_cast<uintptr_t>(block) - sp;
   }
-  if (context.stack_hi == nullptr) bounds = {state.sp, state.sp + kThreadStack, false};
+  if (context.stack_hi == nullptr) {
+    bounds = {state.sp, state.sp + kThreadStack, false};
+  } else if (block == nullptr && (state.sp < bounds.lo || state.sp > bounds.hi)) {
+    // It is about to go on on a segment, or on what that is left for, and has not been there yet.
+    bounds = BoundsOf(state.sp);
+  }
   Frames frames;
   Walk(state, 0, bounds, frames);
   frames.CopyTo(trace, /*first_returns=*/true);
+}
+
+bool HasSignalFrame(const Context& context) {
+  const Bounds bounds = {reinterpret_cast<uintptr_t>(context.stack_lo),
+                         reinterpret_cast<uintptr_t>(context.stack_hi), true};
+  size_t left = Trace::kEnd;
+  bool found = false;
+  WalkWhile(SavedState(context.sp), bounds, [&](uintptr_t return_address) {
+    std::array<unsigned char, kSignalReturn> code;
+    found = TryRead(return_address, code.data(), code.size()) && ReturnsFromSignal(code.data());
+    return !found && --left > 0;
+  });
+  return found;
 }
 
 void GetInterruptedTrace(const MachineState& state, Trace& trace) {
@@ -353,7 +381,9 @@ void GetInterruptedTrace(const MachineState& state, Trace& trace) {
 }
 
 void GetSampledTrace(const MachineState& state, const Context& context, Trace& trace) {
-  if (weft_current_context == nullptr) {
+  // A goroutine that has left its stack is on the thread's. While it is leaving, nothing is current
+  // either, but where it has left may not be known yet.
+  if (weft_current_context == nullptr && FindSlot(reinterpret_cast<void*>(state.sp)) == nullptr) {
     GetTrace(context, /*block=*/nullptr, trace);
     return;
   }

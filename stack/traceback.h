@@ -40,6 +40,10 @@ struct TraceHooks {
 void SetTraceHooks(const TraceHooks& hooks);
 TraceHooks GetTraceHooks();
 
+// Whether a signal handler has one of the innermost 50 frames of a context that is not running. Not
+// found is one behind functions that keep no frame pointer.
+bool HasSignalFrame(const Context& context);
+
 // A hundred frames at most, the innermost 50 and the outermost 50.
 struct Trace {
   static constexpr size_t kEnd = 50;

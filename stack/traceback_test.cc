@@ -1,5 +1,6 @@
 #include "stack/traceback.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <functional>
@@ -71,6 +72,32 @@ TEST(TracebackTest, PrintsFunctionsAndTheirModules) {
                                   "weft::stack::PrintFromDeep\\(\\.\\.\\.\\)\n"));
   EXPECT_EQ(CountOf(text, "PrintFromDeep(...)"), 3) << text;
 }
+
+#if !WEFT_TSAN  // which calls handlers from a place of its own
+// For a handler, which gets nothing but the number.
+Task* interrupted = nullptr;
+void PauseInHandler(int) { PauseHere(*interrupted); }
+
+TEST(TracebackTest, AHandlersFrameIsFound) {
+  struct sigaction action{};
+  action.sa_handler = PauseInHandler;
+  struct sigaction previous;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &previous), 0);
+  SlotCache cache;
+  Task task(cache, [](Task& self) {
+    PauseHere(self);
+    raise(SIGUSR1);
+    PauseHere(self);
+  });
+  interrupted = &task;
+  for (const bool in_handler : {false, true, false}) {
+    ASSERT_TRUE(task.Resume());
+    EXPECT_EQ(HasSignalFrame(task.context()), in_handler);
+  }
+  EXPECT_FALSE(task.Resume());
+  sigaction(SIGUSR1, &previous, nullptr);
+}
+#endif
 
 TEST(TracebackTest, WorksOnAGoroutineUpToItsBase) {
   const std::string text = Output([](int fd) { RunOnSlot([fd] { PrintFromDeep(fd, 1); }); });
