@@ -392,7 +392,8 @@ class TlsSocket {
     for (;;) {
       if (sending_.empty()) {
         MutexLock lock(mutex_);
-        if (!engine_.has_output()) break;
+        has_unsent_ = engine_.has_output();
+        if (!has_unsent_) break;
         engine_.TakeOutput(sending_);
       }
       size_t n = 0;
@@ -406,11 +407,12 @@ class TlsSocket {
 
   // For what was made while somebody else had the lock: either they see it in their Send(), or
   // whoever made it finds the lock free, or they find it here, after they have given the lock back.
+  // And for what was left when the time was up.
   absl::Status SendWhatIsLeft() {
     for (;;) {
       {
         MutexLock lock(mutex_);
-        if (!engine_.has_output()) return absl::OkStatus();
+        if (!engine_.has_output() && !has_unsent_) return absl::OkStatus();
       }
       if (!writes_.TryLock()) return absl::OkStatus();
       const absl::Status status = Send();
@@ -448,6 +450,8 @@ class TlsSocket {
 
   Mutex mutex_;
   TlsEngine engine_ ABSL_GUARDED_BY(mutex_);
+  // Of what the engine has made, some has been taken from it to be sent, and not all is.
+  bool has_unsent_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t received_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes
 };
 
