@@ -107,7 +107,8 @@ constexpr int kFill = 0xdb;
 // For tests: the slots that stacks have left, all of kLarge, in the order in which they did. Their
 // used part is filled, and has to be found so when they are used again; and every eighth is
 // inaccessible meanwhile (not all of them: that takes two system calls, and the other threads'
-// processors have to be interrupted for each).
+// processors have to be interrupted for each; under Valgrind none: it makes notes on the whole
+// GiB).
 class Traps {
  public:
   // The caller has the slot, and left it at `sp`.
@@ -115,7 +116,7 @@ class Traps {
     slot.left_at = static_cast<char*>(sp);
     std::memset(sp, kFill, static_cast<size_t>(slot.hi - slot.left_at));
     std::lock_guard<std::mutex> hold(lock_);
-    if (set_++ % kInaccessible == 0) {
+    if (set_++ % kInaccessible == 0 && !internal::under_valgrind) {
       slot.left_at = nullptr;
       mprotect(slot.lo, slot.hi - slot.lo, PROT_NONE);
     }

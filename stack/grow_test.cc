@@ -20,6 +20,7 @@
 #include "gtest/gtest.h"
 #include "stack/internal/resident_task.h"
 #include "stack/morestack.h"
+#include "tests/rounds.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -80,11 +81,13 @@ NOINLINE int64_t Deep(int64_t n) {
 }
 
 TEST_F(GrowTest, RecursionMovesAtEachCall) {
-  ExpectSame([] { return Deep(200); }, 400);
+  const int64_t frames = testing::UnderValgrind() ? 50 : 200;
+  ExpectSame([frames] { return Deep(frames); }, 2 * static_cast<uint64_t>(frames));
 }
 
 TEST_F(GrowTest, DeepRecursionMovesNowAndThen) {
-  ExpectSame([] { return Deep(10'000); }, 400);
+  const int64_t frames = testing::UnderValgrind() ? 1'000 : 10'000;
+  ExpectSame([frames] { return Deep(frames); }, 400);
 }
 
 NOINLINE double TakeMany(int a, int64_t b, const char* c, double d, float e, int f, int64_t g,

@@ -15,6 +15,7 @@
 
 #include "gtest/gtest.h"
 #include "stack/text_range.h"
+#include "tests/rounds.h"
 
 namespace weft::stack {
 namespace {
@@ -388,16 +389,16 @@ TEST_F(RestTest, PinnedStackIsReturnedWhileNothingIsOnIt) {
 
 TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
   constexpr int kThreads = 4;
-  constexpr int kFibers = 1'000;
+  const int fiber_count = testing::UnderValgrind() ? 60 : 1'000;
   for (const RestPolicy policy : {RestPolicy::kAsNeeded, RestPolicy::kAlways}) {
     std::vector<std::unique_ptr<Fiber>> fibers;
     constexpr Fiber::Body kBodies[] = {Recurse,       LoopOverArray, UsePinned,
                                        ThrowAndCatch, JustPause,     PauseOften};
-    for (int64_t i = 0; i < kFibers; ++i) {
+    for (int64_t i = 0; i < fiber_count; ++i) {
       fibers.push_back(std::make_unique<Fiber>(kBodies[i % std::size(kBodies)], i));
       queue_.Push(fibers.back().get());
     }
-    std::atomic<int> unfinished{kFibers};
+    std::atomic<int> unfinished{fiber_count};
     const RestStats before = GetRestStats();
     // In one of them's home sits somebody who stays, so that it moves if it has gone from there.
     Proc stays(queue_, policy, 1);

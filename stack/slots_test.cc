@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "stack/internal/task.h"
+#include "tests/rounds.h"
 
 #if WEFT_ASAN
 #include <sanitizer/lsan_interface.h>
@@ -326,6 +327,8 @@ TEST(SlotsTest, ThreadsNeverShareASlot) {
 }
 
 TEST(SlotsTest, TwentyThousandAtOnce) {
+  // Memcheck makes notes on all the addresses between them.
+  if (testing::UnderValgrind()) GTEST_SKIP() << "that many addresses take Memcheck minutes";
   SlotCache cache;
   std::vector<Slot*> slots;
   for (int i = 0; i < 20000; ++i) {
@@ -398,7 +401,7 @@ void UseUpALimitedAddressSpace() {
 TEST(SlotsDeathTest, ALimitedAddressSpaceEndsInNull) {
   // Anew: this process has slots already.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(UseUpALimitedAddressSpace(), testing::ExitedWithCode(0),
+  EXPECT_EXIT(UseUpALimitedAddressSpace(), ::testing::ExitedWithCode(0),
               "hundreds of slots, then: no address space is left");
 }
 #endif

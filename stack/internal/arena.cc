@@ -9,6 +9,8 @@
 #include <array>
 #include <cstdlib>
 
+#include "stack/internal/memcheck.h"
+
 namespace weft::stack::internal {
 
 #ifndef MADV_GUARD_INSTALL
@@ -32,9 +34,11 @@ constexpr size_t kMaxChunks = 4096;
 constexpr size_t kFirstChunkUnits = 32;
 constexpr size_t kMaxChunkUnits = 4096;
 constexpr size_t kMaxDenseChunkBytes = size_t{8} << 30;
-constexpr size_t kSparseChunkUnits = 64;
 // Pieces this far apart are sparse: chunks are not doubled, and need unlimited address space.
 constexpr size_t kSparsePitch = size_t{1} << 32;
+constexpr size_t kSparseChunkUnits = 64;
+// Memcheck makes notes on what is reserved, in time and memory by its size.
+constexpr size_t kSparseChunkUnitsUnderValgrind = 1;
 // Mappings left to the rest of the program: its threads, its malloc, its libraries.
 constexpr size_t kMappingsForOthers = 4096;
 
@@ -126,7 +130,11 @@ bool Arena::Reserve() {
     return Fail("address space is limited (ulimit -v, vm.overcommit_memory)");
   }
 
-  if (next_chunk_units_ == 0) next_chunk_units_ = sparse ? kSparseChunkUnits : kFirstChunkUnits;
+  if (next_chunk_units_ == 0) {
+    next_chunk_units_ = !sparse          ? kFirstChunkUnits
+                        : under_valgrind ? kSparseChunkUnitsUnderValgrind
+                                         : kSparseChunkUnits;
+  }
   size_t units = std::min<size_t>(next_chunk_units_, shape_.limit - made_);
   if (!sparse) units = std::min(units, std::max<size_t>(kMaxDenseChunkBytes / shape_.pitch, 1));
   // Under a limit, leave the program most of what there is.
