@@ -7,7 +7,8 @@
 //   $ TCMALLOC_SAMPLE_PARAMETER=524288 ./server
 //
 // Types of values: "inuse_objects", and "inuse_space" in bytes, both estimates of all from the
-// samples. What was allocated and freed again is not known. Without the setting the profile is
+// samples. What was allocated and freed again is not known, nor are the first 16 MiB that the
+// program allocates, of which tcmalloc takes no samples. Without the setting the profile is
 // FailedPrecondition.
 #ifndef WEFT_DEBUG_HEAP_PROFILE_H_
 #define WEFT_DEBUG_HEAP_PROFILE_H_

@@ -23,12 +23,17 @@ __attribute__((noinline)) void AllocateSmall() {
 }
 
 __attribute__((noinline)) void AllocateAndFree() {
-  for (int i = 0; i < kBlocks; ++i) delete[] new char[64 << 10];
+  for (int i = 0; i < kBlocks; ++i) {
+    char* volatile block = new char[64 << 10];  // which an optimizer would leave out
+    delete[] block;
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Of the first 16 MiB that a program allocates tcmalloc takes no samples.
+  AllocateAndFree();
   return weft::Main([&] {
     weft::WaitGroup all;
     all.Add(3);
