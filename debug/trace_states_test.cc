@@ -430,6 +430,11 @@ TEST(TraceStatesTest, ThreadsWithMoreThanTheirShareOfEventsHaveGaps) {
       Sleep(Shortened(absl::Milliseconds(100)));
       ChangeProcs();
     } while (!has_gaps(CollectRecorded(kAll)) && Instant::Now() < deadline);
+    // What begins in gaps that end in it, and what lies within them.
+    for (int i = 0; i < Rounds(20); ++i) {
+      Sleep(absl::Milliseconds(1));
+      CheckSpans(CollectRecorded(2'000'000), /*may_have_gaps=*/true);
+    }
     const RecordedTrace trace = StopRecorder(kAll);
     EXPECT_TRUE(has_gaps(trace));
     CheckSpans(trace, /*may_have_gaps=*/true);

@@ -408,6 +408,7 @@ void PrintTrace(int fd, const Context& context, const void* block) {
 
 __attribute__((noinline)) void GetCurrentTrace(Trace& trace) {
   GetTraceFrom(__builtin_frame_address(0), trace);
+  asm volatile("");  // not a call that comes last, for which there would be no frame
 }
 
 __attribute__((noinline)) void PrintCurrentTrace(int fd) {

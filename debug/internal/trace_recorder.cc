@@ -7,6 +7,7 @@
 #include <cstring>
 #include <iterator>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -62,6 +63,8 @@ struct Writer {
   bool resumed = false;
   uint64_t left = 0;  // events until it looks at the clock's window
   uint64_t window_began = 0;
+  // When the gap began that the thread is in, as far as its events tell; 0: in none. For Collect().
+  std::atomic<uint64_t> gap_since{0};
   // --- shared with Refill() ---
   std::atomic<bool> paused{false};  // release and acquire hand the above over, and back
   std::atomic<uint32_t> recording{0};
@@ -252,6 +255,7 @@ void BeginRecording(Writer* writer, uint64_t now) {
   writer->resumed = false;
   writer->left = recorder.share.load(std::memory_order_relaxed);
   writer->window_began = now;
+  writer->gap_since.store(0, std::memory_order_relaxed);
   writer->paused.store(false, std::memory_order_relaxed);
   // Last, for Refill().
   writer->recording.store(recorder.recording.load(std::memory_order_relaxed),
@@ -265,6 +269,7 @@ __attribute__((noinline)) void EndShare(Writer* writer, uint64_t now) {
     writer->left = recorder.share.load(std::memory_order_relaxed);
     return;
   }
+  writer->gap_since.store(now, std::memory_order_relaxed);
   Append(writer, now, {.event = Event::kGapBegin}, 0, 0);
   // Under the lock, as the port may have been turned on again by a new recording.
   LockGuard guard(recorder.lock);
@@ -294,6 +299,8 @@ Writer* WriterFor(EventPort& port, Event event, uint64_t now) {
   if (writer->resumed) [[unlikely]] {
     writer->resumed = false;
     Append(writer, now, {.event = Event::kGapEnd}, 0, 0);
+    // Release: who sees this, sees that event.
+    writer->gap_since.store(0, std::memory_order_release);
   }
   return writer;
 }
@@ -353,8 +360,10 @@ bool Refill(Instant) {
     w->resumed = true;
     w->window_began = now;
     w->left = recorder.share.load(std::memory_order_relaxed);
+    // First: from when it finds that it is not paused, which it says is the end of its gap, the
+    // thread is to tell of everything.
+    w->port->wanted.fetch_or(EventPort::kBySink, std::memory_order_relaxed);
     w->paused.store(false, std::memory_order_release);
-    w->port->wanted.fetch_or(EventPort::kBySink, std::memory_order_release);
   }
   return false;
 }
@@ -367,7 +376,7 @@ bool HasText(Event event) {
 struct OfThread {
   Record record;
   int64_t m;
-  int64_t text;
+  int64_t text = -1;
   size_t place = 0;
 };
 
@@ -392,6 +401,31 @@ void Gather(const Block& block, uint64_t after, uint64_t until, std::vector<OfTh
   }
 }
 
+struct OpenGap {
+  int64_t m;
+  uint64_t since;
+};
+
+// In front of a trace's events, which are in their order: the gaps that began before it, of those
+// that are `open` when it is collected, and of those that end in it.
+void NoteEarlierGaps(std::vector<OfThread>& all, const std::vector<OpenGap>& open, uint64_t after) {
+  std::set<int64_t> earlier;
+  for (const OpenGap& gap : open) {
+    if (gap.since <= after) earlier.insert(gap.m);
+  }
+  std::set<int64_t> seen;
+  for (const OfThread& event : all) {
+    const Event kind = event.record.head.event;
+    if (kind != Event::kGapBegin && kind != Event::kGapEnd) continue;
+    if (seen.insert(event.m).second && kind == Event::kGapEnd) earlier.insert(event.m);
+  }
+  std::vector<OfThread> begins;
+  for (const int64_t m : earlier) {
+    begins.push_back({{after, 0, 0, {.event = Event::kGapBegin}}, m});
+  }
+  all.insert(all.begin(), begins.begin(), begins.end());
+}
+
 // Those of full blocks in the queue's order, then those that are being filled.
 RecordedTrace Collect(int64_t last, Blocks& taken, bool may_block) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   RecordedTrace trace;
@@ -404,6 +438,8 @@ RecordedTrace Collect(int64_t last, Blocks& taken, bool may_block) ABSL_NO_THREA
   std::vector<std::string> present_texts;
   // What is collected under the lock needs no memory then, short of texts.
   present.reserve(writers * Block::kRecords);
+  std::vector<OpenGap> open;
+  open.reserve(writers);
 
   if (may_block) {
     weft::internal::EnterRuntime();
@@ -415,6 +451,10 @@ RecordedTrace Collect(int64_t last, Blocks& taken, bool may_block) ABSL_NO_THREA
   uint64_t after = std::max(recorder.began.ticks, recorder.lost_until);
   trace.beginning_lost = recorder.lost_until > recorder.began.ticks;
   for (Writer* w = recorder.writers.load(std::memory_order_acquire); w != nullptr; w = w->next) {
+    // Before its events. Acquire: if it is over, its end is among them.
+    if (const uint64_t since = w->gap_since.load(std::memory_order_acquire)) {
+      open.push_back({w->port->m, since});
+    }
     if (const Block* block = w->block.load(std::memory_order_relaxed)) {
       Gather(*block, after, end.ticks, present, present_texts);
     }
@@ -443,6 +483,7 @@ RecordedTrace Collect(int64_t last, Blocks& taken, bool may_block) ABSL_NO_THREA
   std::sort(all.begin(), all.end(), [](const OfThread& a, const OfThread& b) {
     return std::tie(a.record.ticks, a.place) < std::tie(b.record.ticks, b.place);
   });
+  NoteEarlierGaps(all, open, after);
   const auto nanos_since_after = [&](uint64_t ticks) {
     return static_cast<int64_t>(static_cast<double>(ticks - after) * nanos_per_tick);
   };

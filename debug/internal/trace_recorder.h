@@ -14,7 +14,7 @@
 // Two goroutines that only wake each other switch 20 million times a second, and to stamp each of
 // these takes longer than to do it. So a thread that has had more than its share of events in 10 ms
 // turns its frequent ones off until these are over: a *gap*. Programs that do something between two
-// switches have none.
+// switches have none. Of gaps that begin before what is collected its first events tell.
 #ifndef WEFT_DEBUG_INTERNAL_TRACE_RECORDER_H_
 #define WEFT_DEBUG_INTERNAL_TRACE_RECORDER_H_
 

@@ -19,6 +19,7 @@ struct Goroutine {
   GoroutineSpan span;
   bool seen = false;
   bool blocking = false;
+  int64_t blocking_since = -1;  // when that was last told of
 };
 
 struct Proc {
@@ -51,13 +52,17 @@ class Builder {
     return goroutine;
   }
 
+  // Nothing is left out since then.
+  bool IsWhole(int64_t since) const { return since > last_gap_ && gaps_open_ == 0; }
+
   // The goroutine is in one of the two states, or should be.
   void Expect(const TraceEvent& event, Goroutine& g, GState state, GState or_state) {
     if (!g.seen) {
-      // What it must have been since the beginning.
+      // What it must have been since the beginning, if nothing is left out.
       g.seen = true;
-      g.span.state = state;
       g.span.begin = 0;
+      if (!IsWhole(0)) return;
+      g.span.state = state;
       // In a section that ends it has its P, or an event would have given it that.
       if (state == GState::kRunning || state == GState::kBlocking) {
         g.span.p = ProcOf(event.head);
@@ -67,7 +72,7 @@ class Builder {
       return;
     }
     if (g.span.state == state || g.span.state == or_state) return;
-    if (g.span.begin > last_gap_ && gaps_open_ == 0) ++counts_.inconsistent;
+    if (IsWhole(g.span.begin)) ++counts_.inconsistent;
     g.span.state = GState::kUnknown;
     g.span.p = -1;
     g.blocking = false;
@@ -218,6 +223,7 @@ class Builder {
       Expect(event, g, GState::kBlocking, GState::kRunning);
     }
     g.blocking = begins;
+    g.blocking_since = event.at;
     Begin(g, event, begins ? GState::kBlocking : GState::kRunning);
     const int p = ProcOf(event.head);
     g.span.p = p;
@@ -226,7 +232,10 @@ class Builder {
 
   void WaitsInPlace(const TraceEvent& event) {
     Goroutine& g = GoroutineOf(event.g);
-    Expect(event, g, GState::kNoP, GState::kNoP);
+    // Nobody waits so in a section: that has ended in a gap.
+    const bool has_ended = g.blocking && !IsWhole(g.blocking_since);
+    Expect(event, g, GState::kNoP, has_ended ? GState::kBlocking : GState::kNoP);
+    if (has_ended) g.blocking = false;
     Begin(g, event, GState::kInPlace);
   }
 

@@ -64,10 +64,9 @@ bool HasVariableSizedLocal(const llvm::Function& function) {
   });
 }
 
-const char* WhyForeign(const llvm::IntrinsicInst& call) {
+// Why the function may have the address of its frame, not of a local in it; null: it has not.
+const char* WhyFrameIsKnown(const llvm::IntrinsicInst& call) {
   switch (call.getIntrinsicID()) {
-    case llvm::Intrinsic::vastart:
-      return "va_start leaves pointers into the frame in the va_list";
     case llvm::Intrinsic::frameaddress:
     case llvm::Intrinsic::addressofreturnaddress:
     case llvm::Intrinsic::sponentry:
@@ -78,6 +77,28 @@ const char* WhyForeign(const llvm::IntrinsicInst& call) {
     case llvm::Intrinsic::read_volatile_register:
     case llvm::Intrinsic::write_register:
       return "it names a register";
+    default:
+      return nullptr;
+  }
+}
+
+// The same of any instruction.
+const char* WhyFrameIsKnown(const llvm::Instruction& instruction) {
+  if (const auto* call = dyn_cast<llvm::IntrinsicInst>(&instruction)) return WhyFrameIsKnown(*call);
+  const auto* call = dyn_cast<llvm::CallBase>(&instruction);
+  if (call == nullptr) return nullptr;
+  const auto* assembly = dyn_cast<llvm::InlineAsm>(call->getCalledOperand());
+  if (assembly == nullptr) return nullptr;
+  return NamesFrameRegister(assembly->getAsmString()) ||
+                 NamesFrameRegister(assembly->getConstraintString())
+             ? "inline assembly names the stack or frame pointer"
+             : nullptr;
+}
+
+const char* WhyForeign(const llvm::IntrinsicInst& call) {
+  switch (call.getIntrinsicID()) {
+    case llvm::Intrinsic::vastart:
+      return "va_start leaves pointers into the frame in the va_list";
     case llvm::Intrinsic::localescape:
     case llvm::Intrinsic::localrecover:
     case llvm::Intrinsic::gcroot:
@@ -107,6 +128,7 @@ const char* WhyForeign(const llvm::Instruction& instruction) {
     return local->getAlign().value() > kMostAlignment ? "a local is aligned to more than a page"
                                                       : nullptr;
   }
+  if (const char* why = WhyFrameIsKnown(instruction)) return why;
   if (const auto* call = dyn_cast<llvm::IntrinsicInst>(&instruction)) return WhyForeign(*call);
   const auto* call = dyn_cast<llvm::CallBase>(&instruction);
   if (call == nullptr) return nullptr;
@@ -114,14 +136,10 @@ const char* WhyForeign(const llvm::Instruction& instruction) {
     return "it calls setjmp or the like, which keeps the stack pointer";
   }
   if (!IsReturnedInRegisters(*call->getType())) return "a callee returns to its frame";
-  if (const auto* assembly = dyn_cast<llvm::InlineAsm>(call->getCalledOperand())) {
-    if (NamesFrameRegister(assembly->getAsmString()) ||
-        NamesFrameRegister(assembly->getConstraintString())) {
-      return "inline assembly names the stack or frame pointer";
-    }
-    if (assembly->isAlignStack()) return "inline assembly has the stack pointer aligned";
-  }
-  return nullptr;
+  const auto* assembly = dyn_cast<llvm::InlineAsm>(call->getCalledOperand());
+  return assembly != nullptr && assembly->isAlignStack()
+             ? "inline assembly has the stack pointer aligned"
+             : nullptr;
 }
 
 }  // namespace
@@ -141,6 +159,18 @@ const char* WhyForeign(const llvm::Function& function) {
   }
   if (MayKeepAddressOfLocal(function)) return "it may keep the address of a local in its frame";
   return nullptr;
+}
+
+void StayInKnownFrame(llvm::Function& function) {
+  const auto is_known = [](const llvm::Instruction& instruction) {
+    return WhyFrameIsKnown(instruction) != nullptr;
+  };
+  if (llvm::none_of(llvm::instructions(function), is_known)) return;
+  for (llvm::Instruction& instruction : llvm::instructions(function)) {
+    auto* call = dyn_cast<llvm::CallInst>(&instruction);
+    if (call != nullptr && !call->isMustTailCall())
+      call->setTailCallKind(llvm::CallInst::TCK_NoTail);
+  }
 }
 
 bool SplitStackCanKeepArguments(const llvm::Function& function) {

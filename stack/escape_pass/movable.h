@@ -17,6 +17,10 @@ inline constexpr char kMovableSection[] = "weft_text";
 // Why frames of `function` may not move, in words for a remark; null if they may.
 const char* WhyForeign(const llvm::Function& function);
 
+// Has a function that knows where its frame is call nobody in its place (a tail call), who may be
+// given that address: the stack would move as soon as this frame is gone.
+void StayInKnownFrame(llvm::Function& function);
+
 // Whether __morestack can keep the arguments of a function that is called like this. Otherwise its
 // prologue must not call it at all: r10 and r11 would be lost on the way there already.
 bool SplitStackCanKeepArguments(const llvm::Function& function);

@@ -321,6 +321,28 @@ CASE InlinesFrameAddress() {
   HERE();
 }
 
+// Who tells the address of its frame stays in it, also where a call comes last: that might go on
+// with the address.
+__attribute__((noinline)) void TellFrameAddressLast() {
+  Tell(__builtin_frame_address(0));
+  Here();
+}
+CASE TellsFrameAddressLast() {
+  TellFrameAddressLast();
+  asm volatile("");
+}
+
+__attribute__((noinline)) void TellStackPointerLast() {
+  const void* sp;
+  asm volatile("movq %%rsp, %0" : "=r"(sp));
+  Tell(sp);
+  Here();
+}
+CASE TellsStackPointerLast() {
+  TellStackPointerLast();
+  asm volatile("");
+}
+
 #if defined(__clang__)
 __attribute__((noinline, no_sanitize("safe-stack"))) void WithoutSafeStack() { HERE(); }
 #endif
@@ -429,6 +451,8 @@ const MovableCase kMovableCases[] = {
     {"CallsSigsetjmp", CallsSigsetjmp, false},
     {"CallsBuiltinSetjmp", CallsBuiltinSetjmp, false},
     {"InlinesFrameAddress", InlinesFrameAddress, false},
+    {"TellsFrameAddressLast", TellsFrameAddressLast, false},
+    {"TellsStackPointerLast", TellsStackPointerLast, false},
     {"WalksArray", WalksArray, false},
     {"ChoosesLocal", ChoosesLocal, false},
     {"CopiesLocal", CopiesLocal, false},

@@ -48,6 +48,7 @@ class EscapePass : public llvm::PassInfoMixin<EscapePass> {
       if (!SplitStackCanKeepArguments(function) || function.isVarArg()) {
         function.removeFnAttr("split-stack");
       }
+      StayInKnownFrame(function);
       PlaceInSection(function, functions);
     }
     return llvm::PreservedAnalyses::none();
