@@ -30,6 +30,9 @@ namespace weft::internal {
 void FireProbe(int64_t m, EventHead head, uint64_t g, uint64_t other) noexcept {
   const uint32_t arg = head.arg;
   const uint32_t p = head.p;
+  // Debuggers reckon where the probes are from this section's place, and lld leaves out, as of no
+  // use, what only notes refer to.
+  asm volatile(".reloc ., BFD_RELOC_NONE, _.stapsdt.base");
   switch (head.event) {
 #define WEFT_FIRE(event, probe)                    \
   case Event::k##event:                            \
