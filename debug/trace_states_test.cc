@@ -438,6 +438,9 @@ TEST(TraceStatesTest, ThreadsWithMoreThanTheirShareOfEventsHaveGaps) {
     const RecordedTrace trace = StopRecorder(kAll);
     EXPECT_TRUE(has_gaps(trace));
     CheckSpans(trace, /*may_have_gaps=*/true);
+    // They are not the next recording's.
+    StartRecorder({.bytes = size_t{64} << 20, .events_per_second = 0});
+    CheckSpans(StopRecorder(kAll));
   });
 }
 

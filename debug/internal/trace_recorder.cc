@@ -452,8 +452,10 @@ RecordedTrace Collect(int64_t last, Blocks& taken, bool may_block) ABSL_NO_THREA
   trace.beginning_lost = recorder.lost_until > recorder.began.ticks;
   for (Writer* w = recorder.writers.load(std::memory_order_acquire); w != nullptr; w = w->next) {
     // Before its events. Acquire: if it is over, its end is among them.
-    if (const uint64_t since = w->gap_since.load(std::memory_order_acquire)) {
-      open.push_back({w->port->m, since});
+    const uint64_t gap_since = w->gap_since.load(std::memory_order_acquire);
+    if (gap_since != 0 && w->recording.load(std::memory_order_acquire) ==
+                              recorder.recording.load(std::memory_order_relaxed)) {
+      open.push_back({w->port->m, gap_since});
     }
     if (const Block* block = w->block.load(std::memory_order_relaxed)) {
       Gather(*block, after, end.ticks, present, present_texts);
