@@ -57,6 +57,24 @@ struct alignas(64) Block {
 static_assert(sizeof(Block) == kBlockBytes);
 
 // What an EventPort's thread writes with. Never freed.
+//
+// Whether it is in a gap, by who changes it:
+//
+//   whole     the port's bit is on, not paused
+//     | the thread, in EndShare(): gap_since, kGapBegin, bit off, paused
+//     v
+//   paused    `left`, `window_began` and `resumed` are Refill()'s
+//     | Refill(), when the window is over: resumed, bit on, not paused
+//     v
+//   resumed   the thread's again
+//     | the thread, at its next event: kGapEnd, gap_since 0
+//     v
+//   whole
+//
+// No event is missing outside of [kGapBegin, kGapEnd]: the bit is off only within, as it goes off
+// after the one is written, and on before the thread can see that it is to write the other. And a
+// gap is missed by no trace: gap_since is set before kGapBegin and cleared after kGapEnd, and
+// Collect() reads it before the thread's events.
 struct Writer {
   // --- the thread's own ---
   std::atomic<Block*> block{nullptr};  // changed under the recorder's lock
