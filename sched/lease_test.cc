@@ -351,22 +351,25 @@ TEST(LeaseSliceTest, WhoOnlyCallsFunctionsGivesWayInPlace) {
 }
 
 // Calls functions on a goroutine that another one waits for, until it has been asked to give way
-// and for some time after that.
-void CallUntilAsked() {
+// and for some time after that; it must not give way meanwhile. (Before and after it may.)
+void StayUntilAsked() {
   const std::atomic<uint64_t>& asked = internal::sched.leases.asked;
+  const std::atomic<uint64_t>& yielded = internal::sched.leases.yielded_in_place;
   const uint64_t before = asked.load();
+  const uint64_t yielded_before = yielded.load();
   const Instant limit = Instant::Now() + absl::Seconds(30);
   const std::atomic<bool> never{false};
   while (asked.load() == before && Instant::Now() < limit) IsSet(never, 5);
   EXPECT_GT(asked.load(), before);
   const Instant end = Instant::Now() + absl::Milliseconds(20);
   while (Instant::Now() < end) IsSet(never, 5);
+  EXPECT_EQ(yielded.load(), yielded_before);
 }
 
 // What a goroutine does that is asked to give way where it must not.
 class LeaseStayTest : public ::testing::Test {
  protected:
-  static void ExpectThatItStays(void (*until_asked)()) {
+  static void OnItsGoroutine(void (*stay)()) {
     if (!stack::kHasGuardWord) GTEST_SKIP() << "no function asks";
     if (HasDebugSetting("stackmove=always")) {
       GTEST_SKIP() << "each call is a system call too, in which a P may be taken";
@@ -375,28 +378,26 @@ class LeaseStayTest : public ::testing::Test {
     RunOnGoroutine([&] {
       std::atomic<bool> other_ran{false};
       Go([&other_ran] { other_ran.store(true); });
-      const uint64_t before = GetSchedSnapshot().leases.yielded_in_place;
-      until_asked();
-      EXPECT_EQ(GetSchedSnapshot().leases.yielded_in_place, before);
+      stay();
       while (!other_ran.load()) Yield();
     });
   }
 };
 
 TEST_F(LeaseStayTest, WithALockOfTheStacks) {
-  ExpectThatItStays([] {
+  OnItsGoroutine([] {
     static stack::internal::StacksLock lock;
     const std::lock_guard<stack::internal::StacksLock> hold(lock);
-    CallUntilAsked();
+    StayUntilAsked();
   });
 }
 
 TEST_F(LeaseStayTest, InASignalHandler) {
   struct sigaction action{};
-  action.sa_handler = [](int) { CallUntilAsked(); };
+  action.sa_handler = [](int) { StayUntilAsked(); };
   struct sigaction previous;
   ASSERT_EQ(sigaction(SIGUSR1, &action, &previous), 0);
-  ExpectThatItStays([] { raise(SIGUSR1); });
+  OnItsGoroutine([] { raise(SIGUSR1); });
   sigaction(SIGUSR1, &previous, nullptr);
 }
 
