@@ -1,8 +1,8 @@
 // What lies on a stack that rests, moves or has grown while its goroutine waits for channels.
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -13,6 +13,7 @@
 #include "chan/select.h"
 #include "gtest/gtest.h"
 #include "sched/goroutine.h"
+#include "sched/sync/wait_group.h"
 #include "sched/testing.h"
 #include "tests/stacks/torture.h"
 
@@ -30,21 +31,23 @@ INSTANTIATE_TEST_SUITE_P(, ChannelsTest, testing::OverProcs(), testing::ProcsNam
 // How much of the stack a waiter has used before, and uses afterwards.
 constexpr int kDepths[] = {0, 1'000, 10'000, 60'000};
 
-// Half of the crowd waits; the other half is these, and answers when all of the waiting ones are
-// there. What they do until then takes slots.
+// Half of the crowd waits; the other half awaits these, and answers when all of the waiting ones
+// are there. What they do before that takes slots: so much of it that it does not depend on the
+// time.
 class Waiters {
  public:
-  void Arrive() { arrived_.fetch_add(1, std::memory_order_relaxed); }
-  void Await(int count) const {
-    while (arrived_.load(std::memory_order_relaxed) < count) Pause();
-    for (int i = 0; i < 3; ++i) {
+  explicit Waiters(int count) { missing_.Add(count); }
+  void Arrive() { missing_.Done(); }
+  void Await() {
+    for (int i = 0; i < 6; ++i) {
+      if (i == 3) missing_.Wait();
       Pause();
       UseStack(2'000);
     }
   }
 
  private:
-  std::atomic<int> arrived_{0};
+  WaitGroup missing_;
 };
 
 template <typename T>
@@ -68,14 +71,15 @@ Five FiveFrom(int64_t first) { return {first, first + 1, first + 2, first + 3, f
 TEST_P(ChannelsTest, CH25_ABlockedSend) {
   const int pairs = Crowd() / 2;
   const auto channels = Channels<Five>(pairs);
-  std::array<Waiters, std::size(kDepths)> waiters;
+  std::deque<Waiters> waiters;
+  for (size_t n = 0; n < std::size(kDepths); ++n) waiters.emplace_back(pairs);
   OnGoroutines(
       [&](int i) {
         const Chan<Five>& channel = channels[i / 2];
         for (size_t n = 0; n < std::size(kDepths); ++n) {
           const int depth = testing::Depth(kDepths[n]);
           if (i % 2 == 1) {
-            waiters[n].Await(pairs);
+            waiters[n].Await();
             EXPECT_EQ(channel.Recv(), FiveFrom(i - 1));
             continue;
           }
@@ -92,7 +96,8 @@ TEST_P(ChannelsTest, SE21_LocalsThatAWaitingSelectWillWrite) {
   const int pairs = Crowd() / 2;
   const auto values = Channels<std::unique_ptr<int>>(pairs);
   const auto ends = Channels<int>(pairs);
-  std::array<Waiters, 2 * std::size(kDepths)> waiters;
+  std::deque<Waiters> waiters;
+  for (size_t n = 0; n < 2 * std::size(kDepths); ++n) waiters.emplace_back(pairs);
   OnGoroutines(
       [&](int i) {
         const Chan<std::unique_ptr<int>>& c = values[i / 2];
@@ -101,7 +106,7 @@ TEST_P(ChannelsTest, SE21_LocalsThatAWaitingSelectWillWrite) {
           const int depth = testing::Depth(kDepths[n / 2]);
           const bool sends = n % 2 == 0;
           if (i % 2 == 1) {
-            waiters[n].Await(pairs);
+            waiters[n].Await();
             EXPECT_TRUE(sends ? c.Send(std::make_unique<int>(42)) : d.Send(7));
             continue;
           }
