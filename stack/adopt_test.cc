@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,10 +138,15 @@ int OnClone(void*) {
 void CloneByHand(char* stack, char* locals) {
   uintptr_t pointer;
   asm volatile("movq %%fs:0, %0" : "=r"(pointer));
-  // This thread's thread-locals end where its pointer points. The copy needs to know where it is.
+  // This thread's thread-locals end where its pointer points. Where they begin is not known here,
+  // so that some of its stack is copied, too: as another process would, which Valgrind does not
+  // mind.
   char* const copy = locals + kThreadLocals;
-  std::memcpy(locals, reinterpret_cast<char*>(pointer) - kThreadLocals,
-              kThreadLocals + kControlBlock);
+  const iovec from = {reinterpret_cast<char*>(pointer) - kThreadLocals,
+                      kThreadLocals + kControlBlock};
+  const iovec to = {locals, from.iov_len};
+  ASSERT_EQ(process_vm_readv(getpid(), &to, 1, &from, 1, 0), static_cast<ssize_t>(to.iov_len));
+  // The copy needs to know where it is.
   const auto self = reinterpret_cast<uintptr_t>(copy);
   std::memcpy(copy, &self, sizeof self);
   std::memcpy(copy + 16, &self, sizeof self);

@@ -149,6 +149,9 @@ class RestTest : public ::testing::Test {
     }
     PoisonLeftStacks();
   }
+  // Else growing is somebody else's (grow.h), who is not here.
+  static bool GrowsInPlace() { return StackGrowth() == Growth::kInPlace; }
+
   Queue queue_;
 };
 
@@ -309,6 +312,7 @@ __attribute__((noinline)) int64_t PauseBelow(Fiber& fiber, size_t frames) {
 void PauseDeep(Fiber& fiber) { fiber.result = PauseBelow(fiber, kMostRestBytes / 16 + 1); }
 
 TEST_F(RestTest, LargeStackKeepsItsSlot) {
+  if (!GrowsInPlace()) GTEST_SKIP() << "it would have to grow by a copy";
   Proc proc(queue_, RestPolicy::kAlways, 1);
   Fiber fiber(PauseDeep, 1);
   ASSERT_EQ(proc.Resume(fiber), Residence::Entry::kRuns);
@@ -390,6 +394,7 @@ TEST_F(RestTest, PinnedStackIsReturnedWhileNothingIsOnIt) {
 TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
   constexpr int kThreads = 4;
   const int fiber_count = testing::UnderValgrind() ? 60 : 1'000;
+  const uint64_t many = uint64_t{10} * static_cast<uint64_t>(fiber_count);
   for (const RestPolicy policy : {RestPolicy::kAsNeeded, RestPolicy::kAlways}) {
     std::vector<std::unique_ptr<Fiber>> fibers;
     constexpr Fiber::Body kBodies[] = {Recurse,       LoopOverArray, UsePinned,
@@ -425,10 +430,10 @@ TEST_F(RestTest, ThousandFibersShareAFewSlotsOfFourThreads) {
     const uint64_t moves = after.moves - before.moves;
     const uint64_t home = after.wakes_at_home - before.wakes_at_home;
     if (policy == RestPolicy::kAlways) {
-      EXPECT_GT(moves, 10'000u);
+      EXPECT_GT(moves, many);
     } else {
       // Whose home belongs to a thread that is held up wakes elsewhere.
-      EXPECT_GT(home + moves, 10'000u);
+      EXPECT_GT(home + moves, many);
       EXPECT_GT(home, moves);
       EXPECT_GT(moves, 0u);
       while (!sitter.done) ASSERT_EQ(stays.Resume(sitter), Residence::Entry::kRuns);
@@ -511,6 +516,7 @@ __attribute__((noinline)) int GoDown(int pages) {
 }
 
 TEST_F(RestTest, ASlotThatIsNeverIdleGivesBackWhatWasDeepOnce) {
+  if (!GrowsInPlace()) GTEST_SKIP() << "it would have to grow by a copy";
   constexpr int kPages = 100;
   Queue queue;
   Proc proc(queue, RestPolicy::kAsNeeded, 1);

@@ -112,7 +112,10 @@ def stack_tests():
     weft_cc_test(
         name = "overflow_test",
         size = "medium",
-        srcs = ["overflow_test.cc"],
+        srcs = [
+            "arch.h",
+            "overflow_test.cc",
+        ],
         deps = [
             ":context",
             ":overflow",
@@ -143,6 +146,7 @@ def stack_tests():
         deps = [
             ":context",
             ":frames",
+            ":memcheck",
             ":slots",
             ":text_range",
             "@com_google_googletest//:gtest_main",

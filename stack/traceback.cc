@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "absl/debugging/symbolize.h"
+#include "stack/internal/memcheck.h"
 #include "stack/internal/writer.h"
 #include "stack/slots.h"
 
@@ -76,8 +77,9 @@ __attribute__((no_sanitize("address", "thread"))) bool ReadFrame(uintptr_t fp, c
   if (fp % sizeof(void*) != 0 || fp < bounds.lo || fp > bounds.hi - sizeof(Frame)) return false;
   if (!bounds.readable) return TryRead(fp, &frame, sizeof frame);
   const auto* words = reinterpret_cast<const volatile uintptr_t*>(fp + bounds.shift);
-  frame.caller_fp = words[0];
-  frame.return_address = words[1];
+  // It may be no frame.
+  frame.caller_fp = internal::Guess(words[0]);
+  frame.return_address = internal::Guess(words[1]);
   return true;
 }
 

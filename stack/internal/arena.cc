@@ -214,8 +214,9 @@ Slot* FindOwner(const void* address) {
 }
 
 bool AddressesAreLimited() {
+  // Valgrind has 128 GiB of addresses for a program, and makes notes on all that are reserved.
   size_t address_space = 0;
-  return Limited(address_space) || TheSystem().strict_commit;
+  return Limited(address_space) || TheSystem().strict_commit || under_valgrind;
 }
 
 ArenaTotals GetArenaTotals() { return totals; }

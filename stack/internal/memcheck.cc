@@ -11,7 +11,9 @@ namespace {
 // Valgrind's client requests, by valgrind.h and memcheck.h of its distribution.
 constexpr uintptr_t kRunningOnValgrind = 0x1001;
 constexpr uintptr_t kStackRegister = 0x1501;
-constexpr uintptr_t kMakeMemUndefined = (uintptr_t{'M'} << 24 | uintptr_t{'C'} << 16) + 1;
+constexpr uintptr_t kMemcheck = uintptr_t{'M'} << 24 | uintptr_t{'C'} << 16;
+constexpr uintptr_t kMakeMemUndefined = kMemcheck + 1;
+constexpr uintptr_t kMakeMemDefined = kMemcheck + 2;
 
 // Of the x86-64 ABI.
 constexpr uintptr_t kRedZone = 128;
@@ -36,6 +38,11 @@ void NoteWritesUnderValgrind(const void* sp, const void* hi) {
   // pointer moves on.
   const uintptr_t lo = Address(sp) - kRedZone;
   ValgrindRequest(kMakeMemUndefined, lo, Address(hi) - lo);
+}
+
+uintptr_t GuessUnderValgrind(uintptr_t word) {
+  ValgrindRequest(kMakeMemDefined, Address(&word), sizeof word);
+  return word;
 }
 
 }  // namespace weft::stack::internal

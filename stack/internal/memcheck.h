@@ -7,6 +7,8 @@
 #ifndef WEFT_STACK_INTERNAL_MEMCHECK_H_
 #define WEFT_STACK_INTERNAL_MEMCHECK_H_
 
+#include <cstdint>
+
 namespace weft::stack::internal {
 
 // Set before static initialization, in which goroutines may already run.
@@ -22,6 +24,11 @@ inline void NoteWrites(const void* sp, const void* hi) {
   if (under_valgrind) [[unlikely]]
     NoteWritesUnderValgrind(sp, hi);
 }
+
+// `word`, and that it is no fault to go by it: of who reads words of which nobody has to have
+// written any.
+uintptr_t GuessUnderValgrind(uintptr_t word);
+inline uintptr_t Guess(uintptr_t word) { return under_valgrind ? GuessUnderValgrind(word) : word; }
 
 }  // namespace weft::stack::internal
 

@@ -16,6 +16,7 @@
 #include "sched/testing.h"
 #include "stack/mode.h"
 #include "stack/rest.h"
+#include "tests/rounds.h"
 #include "tests/stacks/torture.h"
 
 namespace weft {
@@ -276,7 +277,9 @@ void RunOnOwnStack(unsigned high, unsigned low) {
 }
 
 TEST_P(ControlFlowTest, GoroutinesThatParkOnAStackOfTheirOwn) {
-  if (WEFT_ASAN || WEFT_TSAN) GTEST_SKIP() << "the sanitizer would have to be told of the switch";
+  if (WEFT_ASAN || WEFT_TSAN || testing::UnderValgrind()) {
+    GTEST_SKIP() << "the program would have to tell the sanitizer, or Valgrind, of the stack";
+  }
   const stack::RestStats before = GetRestStats();
   OnGoroutines([](int i) {
     for (int round = 0; round < 3; ++round) {
