@@ -35,10 +35,24 @@ def torture_flags(setting):
             "--test_tag_filters=-stack-setting", "--build_tests_only"]
 
 
-# Name -> (flags, what is tested when the caller names nothing: all, the stack packages, or nothing).
-# Everything is built in each of them, but for the last kind, for which the tests of all that runs on
-# goroutines are built and run.
-ALL, STACKS, NOTHING, TORTURE = "all", "stacks", "nothing", "torture"
+# The tests of what Valgrind has to be told of. The others run on goroutines as well, some fifty times
+# slower, and have deadlines.
+VALGRIND_PATTERNS = ["//stack:all", "//tests/stacks:all"]
+VALGRIND_OPTIONS = ["--quiet", "--error-exitcode=99", "--max-stackframe=1000000",
+                    "--fair-sched=yes", "--sigill-diagnostics=no",
+                    # Stacks of gigabytes would be searched for pointers.
+                    "--leak-check=no"]
+
+
+def valgrind_flags():
+    return ["--test_env=WEFT_VALGRIND=1", "--test_timeout=1800", "--build_tests_only",
+            "--run_under=valgrind " + " ".join(VALGRIND_OPTIONS)]
+
+
+# Name -> (flags, what is tested when the caller names nothing: all, the stack packages, nothing, or
+# some patterns). Everything is built in each of them, but for the last kind, for which only these
+# tests are.
+ALL, STACKS, NOTHING = "all", "stacks", "nothing"
 CONFIGURATIONS = {
     "copying": (["--config=copying"], ALL),
     "fixed": (["--config=fixed"], ALL),
@@ -47,8 +61,9 @@ CONFIGURATIONS = {
     "gcc": (["--config=gcc"], NOTHING),
     "gcc-segmented": (["--config=gcc", "--config=segmented"], STACKS),
     # What `copying` has built, run again; tools/torture does so in other builds.
-    "torture-rest": (["--config=copying"] + torture_flags("rest"), TORTURE),
-    "torture-move": (["--config=copying"] + torture_flags("move"), TORTURE),
+    "valgrind": (["--config=copying"] + valgrind_flags(), VALGRIND_PATTERNS),
+    "torture-rest": (["--config=copying"] + torture_flags("rest"), TORTURE_PATTERNS),
+    "torture-move": (["--config=copying"] + torture_flags("move"), TORTURE_PATTERNS),
     # Not run unless named.
     "opt": (["-c", "opt"], ALL),
     "thinlto": (["--config=thinlto", "-c", "opt"], STACKS),
@@ -57,7 +72,8 @@ CONFIGURATIONS = {
     "tsan": (["--config=tsan"], ALL),
     "gcc-opt": (["--config=gcc", "-c", "opt"], ALL),
 }
-DEFAULT = ["copying", "torture-rest", "fixed", "asan", "segmented", "gcc", "gcc-segmented"]
+DEFAULT = ["copying", "torture-rest", "valgrind", "fixed", "asan", "segmented", "gcc",
+           "gcc-segmented"]
 
 # Workspaces that embed a part of Weft: directory under tests/embed -> what must not come along with
 # it, as beginnings of labels.
@@ -203,8 +219,8 @@ def run_configuration(results, name, patterns, extra):
     if tested == ALL:
         bazel(results, name, "test", flags, everything)
         return
-    if tested == TORTURE:
-        bazel(results, name, "test", flags, patterns or TORTURE_PATTERNS)
+    if isinstance(tested, list):
+        bazel(results, name, "test", flags, patterns or tested)
         return
     bazel(results, name, "build", flags, everything)
     if tested == STACKS and not patterns:
@@ -275,7 +291,7 @@ def parse_arguments():
         "names of what failed, and exits with 1 if anything did. A target that does not build is a "
         "failure.",
         epilog="Configurations: " + ", ".join(CONFIGURATIONS) + ". Run without --config: "
-        + ", ".join(DEFAULT) + ". A target pattern narrows all of them. tsan needs `tools/setup "
+        + ", ".join(DEFAULT) + ". A target pattern narrows all of them, and leaves out valgrind. tsan needs `tools/setup "
         "--tsan` once. Bazel's results are cached in WEFT_CACHE (~/.cache/weft); what has not been "
         "used for two weeks is removed.")
     parser.add_argument("patterns", nargs="*", metavar="PATTERN",
@@ -302,7 +318,9 @@ def main():
     extra = list(arguments.bazel_flag)
     if arguments.rerun:
         extra.append("--nocache_test_results")
-    configurations = arguments.configs or (["copying"] if arguments.quick else DEFAULT)
+    configurations = arguments.configs or (["copying"] if arguments.quick else list(DEFAULT))
+    if arguments.patterns and not arguments.configs and "valgrind" in configurations:
+        configurations.remove("valgrind")  # other tests than these may be too slow for it
     results = Results()
     started = time.monotonic()
     trim_cache(days=14)
