@@ -67,6 +67,8 @@ class WaitingStacksTest : public ::testing::Test {
     GTEST_SKIP() << "the build is not optimized";
 #endif
     if (!stack::kHasPinnedStack) GTEST_SKIP() << "there is no pinned stack";
+    // Clang 14, say, for which there is no escape pass: it pins more, and it matters less.
+    if (!stack::kMayMove) GTEST_SKIP() << "who waits keeps all of the stack";
   }
 };
 
