@@ -288,6 +288,8 @@ TEST(ChanLifetimeTest, UndeliveredElementsAreDestroyedWithTheLastHandle) {
   EXPECT_EQ(Alive::count, 0);
 }
 
+// Not with Clang 14, which wants to know all of Node where `next` is declared.
+#if !defined(__clang__) || __clang_major__ > 14
 TEST(ChanLifetimeTest, ChannelOfItselfIsPossible) {
   struct Node {
     Chan<Node> next;
@@ -296,6 +298,7 @@ TEST(ChanLifetimeTest, ChannelOfItselfIsPossible) {
   c.Send(Node{Chan<Node>(1)});
   c.Recv()->next.Send(Node{});
 }
+#endif
 
 // A type whose move throws: `good` moves succeed, then `bad` ones throw, then all succeed.
 struct Bomb {

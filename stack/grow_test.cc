@@ -182,6 +182,7 @@ TEST_F(GrowTest, ClosuresAndContainersWork) {
 }
 
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wunknown-warning-option"
 #pragma clang diagnostic ignored "-Wvla-cxx-extension"
 #endif
 NOINLINE int64_t UseVla(int64_t n) {

@@ -68,7 +68,7 @@ TEST(DeadlockTest, ReportListsEveryGoroutineWithItsReason) {
     EXPECT_THAT(r.err, HasSubstr("created by reports::DeadlockOfMany"));
     EXPECT_THAT(r.err, HasSubstr("in goroutine 1\n"));
     // What each one's stack takes.
-    EXPECT_THAT(r.err, ContainsRegex("\nstack: (copying|segmented|fixed), limit [0-9]+, "
+    EXPECT_THAT(r.err, ContainsRegex("\nstack: (copying|reserved|segmented|fixed), limit [0-9]+, "
                                      "used [0-9]+"));
   });
 }
@@ -190,7 +190,11 @@ TEST(PanicTest, UncaughtExceptionInMainIsGoroutine1s) {
 TEST(PanicTest, ACleanupOfMainThatExitsMayPanic) {
   OverProcs("panic-after-exit", 2, [](const ProcessResult& r) {
     EXPECT_THAT(r.err, StartsWith("panic: hello\n\ngoroutine 1 [running]:\n"));
+    // Clang 14 calls std::terminate() by a function that makes no frame, and so hides who called
+    // that.
+#if !defined(__clang__) || __clang_major__ > 14
     EXPECT_THAT(r.err, HasSubstr("reports::PanicAfterExit"));
+#endif
   });
 }
 
