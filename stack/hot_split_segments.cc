@@ -9,7 +9,9 @@
 #include "stack/hot_split.h"
 
 int main() {
-  const weft::stack::HotSplit split = weft::stack::MeasureHotSplit(weft::stack::split::CallBelow);
-  std::printf("BM_HotSplit/segmented: a call usually takes %.1f ns, at worst %.1f ns\n",
-              split.usual_ns, split.worst_ns);
+  for (const weft::stack::BenchmarkCode& code : weft::stack::split::kCode) {
+    const weft::stack::HotSplit split = weft::stack::MeasureHotSplit(code.call_below);
+    std::printf("BM_HotSplit/segmented/at:%d: a call usually takes %.2f ns, at worst %.2f ns\n",
+                code.at, split.usual_ns, split.worst_ns);
+  }
 }

@@ -10,8 +10,10 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "benchmark/benchmark.h"
 #include "stack/benchmark_code.h"
 #include "stack/context.h"
@@ -50,12 +52,14 @@ void BM_HotSplit(benchmark::State& state, int64_t (*call_below)(size_t, int64_t)
 
 // On a stack that grows as the build's mode and its class have it. (Unoptimized, the function that
 // measures copies structures, and so the stack is never copied.)
-[[maybe_unused]] void BM_HotSplitOfOneThatGrows(benchmark::State& state, SizeClass size) {
+[[maybe_unused]] void BM_HotSplitOfOneThatGrows(benchmark::State& state,
+                                                int64_t (*call_below)(size_t, int64_t),
+                                                SizeClass size) {
   const uint64_t growths = GetGrowStats().growths;
   const uint64_t links = GetSegmentStats().links;
   HotSplit split;
   for (auto _ : state) {
-    RunAsResident([&] { split = MeasureHotSplit(checked::CallBelow); }, size);
+    RunAsResident([&] { split = MeasureHotSplit(call_below); }, size);
   }
   ReportHotSplit(state, split);
   state.counters["growths"] = static_cast<double>(GetGrowStats().growths - growths);
@@ -63,15 +67,20 @@ void BM_HotSplit(benchmark::State& state, int64_t (*call_below)(size_t, int64_t)
 }
 
 [[maybe_unused]] const bool hot_split_is_registered = [] {
-  const auto add = [](const char* name, auto... how) {
-    benchmark::RegisterBenchmark(name, how...)->Iterations(1);
+  const auto add = [](const char* name, auto* how, const BenchmarkCode& code, SizeClass size) {
+    benchmark::RegisterBenchmark(absl::StrCat("BM_HotSplit/", name, "/at:", code.at).c_str(), how,
+                                 code.call_below, size)
+        ->Iterations(1);
   };
-  add("BM_HotSplit/fixed", BM_HotSplit, plain::CallBelow, SizeClass::k256KiB);
-  if (kHasGuardWord) add("BM_HotSplit/segmented", BM_HotSplitOfOneThatGrows, SizeClass::k64KiB);
-  add("BM_HotSplit/reserved", BM_HotSplit, plain::CallBelow, SizeClass::k64MiB);
-  if (kMayMove) add("BM_HotSplit/copying", BM_HotSplitOfOneThatGrows, SizeClass::kFirstCopy);
-  if (kHasPinnedStack)
-    add("BM_HotSplit/in_place", BM_HotSplit, checked::CallBelow, SizeClass::kLarge);
+  for (const BenchmarkCode& code : plain::kCode) {
+    add("fixed", BM_HotSplit, code, SizeClass::k256KiB);
+    add("reserved", BM_HotSplit, code, SizeClass::k64MiB);
+  }
+  for (const BenchmarkCode& code : checked::kCode) {
+    if (kHasGuardWord) add("segmented", BM_HotSplitOfOneThatGrows, code, SizeClass::k64KiB);
+    if (kMayMove) add("copying", BM_HotSplitOfOneThatGrows, code, SizeClass::kFirstCopy);
+    if (kHasPinnedStack) add("in_place", BM_HotSplit, code, SizeClass::kLarge);
+  }
   benchmark::AddCustomContext("segments of libgcc", "bazel run -c opt //stack:hot_split_segments");
   return true;
 }();
@@ -81,8 +90,6 @@ void BM_HotSplit(benchmark::State& state, int64_t (*call_below)(size_t, int64_t)
 void BM_Prologue(benchmark::State& state, int64_t (*fibonacci)(int)) {
   for (auto _ : state) benchmark::DoNotOptimize(fibonacci(20));
 }
-BENCHMARK_CAPTURE(BM_Prologue, fibonacci_plain, plain::Fibonacci);
-BENCHMARK_CAPTURE(BM_Prologue, fibonacci_checked, checked::Fibonacci);
 
 void BM_PrologueSort(benchmark::State& state, int64_t (*sort)(std::vector<int64_t>)) {
   std::vector<int64_t> numbers(1'000);
@@ -90,8 +97,19 @@ void BM_PrologueSort(benchmark::State& state, int64_t (*sort)(std::vector<int64_
   std::shuffle(numbers.begin(), numbers.end(), std::minstd_rand(1));
   for (auto _ : state) benchmark::DoNotOptimize(sort(numbers));
 }
-BENCHMARK_CAPTURE(BM_PrologueSort, plain, plain::SortAndSearch);
-BENCHMARK_CAPTURE(BM_PrologueSort, checked, checked::SortAndSearch);
+
+[[maybe_unused]] const bool prologues_are_registered = [] {
+  const auto add = [](const char* kind, const BenchmarkCode& code) {
+    const std::string rest = absl::StrCat(kind, "/at:", code.at);
+    benchmark::RegisterBenchmark(absl::StrCat("BM_Prologue/fibonacci_", rest).c_str(), BM_Prologue,
+                                 code.fibonacci);
+    benchmark::RegisterBenchmark(absl::StrCat("BM_PrologueSort/", rest).c_str(), BM_PrologueSort,
+                                 code.sort_and_search);
+  };
+  for (const BenchmarkCode& code : plain::kCode) add("plain", code);
+  for (const BenchmarkCode& code : checked::kCode) add("checked", code);
+  return true;
+}();
 
 // --- Growing ---
 
@@ -103,7 +121,7 @@ void BM_Grow(benchmark::State& state) {
   SlotCache cache;
   Task task(cache, [&](Task& self) {
     for (;;) {
-      benchmark::DoNotOptimize(checked::GoDown(bytes));
+      benchmark::DoNotOptimize(checked0::GoDown(bytes));
       self.Pause();
     }
   });
@@ -128,7 +146,8 @@ BENCHMARK(BM_Grow)
   const auto bytes = static_cast<size_t>(state.range(0));
   const uint64_t growths = GetGrowStats().growths;
   for (auto _ : state) {
-    RunAsResident([&] { benchmark::DoNotOptimize(checked::GoDown(bytes)); }, SizeClass::kFirstCopy);
+    RunAsResident([&] { benchmark::DoNotOptimize(checked0::GoDown(bytes)); },
+                  SizeClass::kFirstCopy);
   }
   state.SetBytesProcessed(state.iterations() * state.range(0));
   state.counters["growths"] = benchmark::Counter(
