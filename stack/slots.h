@@ -63,8 +63,9 @@ enum class Growth : uint8_t {
   kInPlace,  // in slots of kLarge
   kCopy,     // to a slot of twice the size, where address space or commit is limited
 };
-// kCopy from the start where RLIMIT_AS is set, or vm.overcommit_memory is 2; else kInPlace. To be
-// set before any slot is used. Where stacks do not move it means nothing.
+// kCopy from the start where RLIMIT_AS is set, or vm.overcommit_memory is 2, or under Valgrind,
+// which has 128 GiB of addresses for a program; else kInPlace. To be set before any slot is used.
+// Where stacks do not move it means nothing.
 Growth StackGrowth();
 void SetStackGrowth(Growth growth);
 

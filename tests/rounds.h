@@ -4,7 +4,7 @@
 // itself. tools/stress runs it a thousand times, each time with other delays (WEFT_DELAY_SEED, see
 // internal/delay.h): what it checks stays the same then, but it tries less often at a time, or what
 // finds most, other delays, would be had too rarely. So it is under Valgrind (WEFT_VALGRIND, which
-// tools/torture --valgrind sets), where all takes some fifty times as long.
+// tools/test sets for it), where all takes some fifty times as long.
 //
 //   for (int i = 0; i < Rounds(10'000); ++i) { ... }
 //   Sleep(Shortened(absl::Seconds(1)));
