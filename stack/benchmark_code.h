@@ -19,22 +19,22 @@ struct BenchmarkCode {
   int64_t (*sort_and_search)(std::vector<int64_t> numbers);
   // `bytes` further down the stack, calls a function with half a KiB of locals in a loop.
   int64_t (*call_below)(size_t bytes, int64_t calls);
-  // Uses `bytes` of stack.
-  int64_t (*go_down)(size_t bytes);
 };
 
 }  // namespace weft::stack
 
+// The functions of BenchmarkCode, and GoDown, which uses `bytes` of stack.
+//
 // A loop that does nothing but call takes up to a sixth more or less by where its branches lie in
 // the cache's lines, whatever else it does: so there are four of each, a quarter of a line apart,
 // and what is compared are their means.
-#define WEFT_DECLARE_BENCHMARK_CODE_AT(name, offset)                                            \
-  namespace weft::stack::name {                                                                 \
-  int64_t Fibonacci(int n);                                                                     \
-  int64_t SortAndSearch(std::vector<int64_t> numbers);                                          \
-  int64_t CallBelow(size_t bytes, int64_t calls);                                               \
-  int64_t GoDown(size_t bytes);                                                                 \
-  inline constexpr BenchmarkCode kCode = {offset, Fibonacci, SortAndSearch, CallBelow, GoDown}; \
+#define WEFT_DECLARE_BENCHMARK_CODE_AT(name, offset)                                    \
+  namespace weft::stack::name {                                                         \
+  int64_t Fibonacci(int n);                                                             \
+  int64_t SortAndSearch(std::vector<int64_t> numbers);                                  \
+  int64_t CallBelow(size_t bytes, int64_t calls);                                       \
+  int64_t GoDown(size_t bytes);                                                         \
+  inline constexpr BenchmarkCode kCode = {offset, Fibonacci, SortAndSearch, CallBelow}; \
   }
 #define WEFT_DECLARE_BENCHMARK_CODE(kind)                                                        \
   WEFT_DECLARE_BENCHMARK_CODE_AT(kind##0, 0)                                                     \
