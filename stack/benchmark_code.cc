@@ -4,7 +4,7 @@
 #include <map>
 
 // So far from the beginning of a line all that follows begins.
-asm(".text\n.balign 64\n.skip " WEFT_BENCHMARK_OFFSET ", 0x90\n");
+asm(".text\n.balign 64\n.fill " WEFT_BENCHMARK_OFFSET ", 1, 0x90\n");
 
 namespace weft::stack::WEFT_BENCHMARK_CODE {
 namespace {
