@@ -143,35 +143,17 @@ inline Thread* TryBegin(ChanCore* core)
   return thread;
 }
 
-// The attempts that come before a wait are functions of their own: what they take the address of is
-// on the pinned stack, and of that a goroutine that waits should have nothing. They release the
-// lock unless they would have to wait.
-__attribute__((noinline)) TryResult
-SendWordAtOnce(ChanCore* core, uint64_t word) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  const Step step = SendLocked<MoveWord>(*core, &word);
-  if (step.result == TryResult::kWouldBlock) return step.result;
-  core->lock.Release();
-  Wake(step.wake);
-  return step.result;
-}
-
-__attribute__((noinline)) ReceivedWord
-RecvWordAtOnce(ChanCore* core) noexcept ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  ReceivedWord received{0, TryResult::kWouldBlock};
-  const Step step = RecvLocked<MoveWord>(*core, &received.word);
-  received.result = step.result;
-  if (step.result == TryResult::kWouldBlock) return received;
-  core->lock.Release();
-  Wake(step.wake);
-  return received;
-}
-
+// The long way, with the lock: the attempt, and the wait if need be. A word is held in registers
+// meanwhile, as all that takes its address here is inlined: nothing of it is on the pinned stack,
+// of which a goroutine that waits should have none.
 __attribute__((noinline)) bool SendWordLocked(ChanCore* core, uint64_t word) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  const TryResult result = SendWordAtOnce(core, word);
-  if (result != TryResult::kWouldBlock) {
+  const Step step = SendLocked<MoveWord>(*core, &word);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
     LeaveRuntime();
-    return result == TryResult::kDone;
+    return step.result == TryResult::kDone;
   }
   Waiter* self = Waiter::Current();
   WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));
@@ -190,10 +172,13 @@ __attribute__((noinline)) bool SendWordLong(ChanCore* core, uint64_t word) noexc
 
 __attribute__((noinline)) ReceivedWord RecvWordLocked(ChanCore* core) noexcept
     ABSL_UNLOCK_FUNCTION(core->lock) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  const ReceivedWord received = RecvWordAtOnce(core);
-  if (received.result != TryResult::kWouldBlock) {
+  uint64_t word = 0;
+  const Step step = RecvLocked<MoveWord>(*core, &word);
+  if (step.result != TryResult::kWouldBlock) {
+    core->lock.Release();
+    Wake(step.wake);
     LeaveRuntime();
-    return received;
+    return {word, step.result};
   }
   Waiter* self = Waiter::Current();
   WaitRecord* record = RecordIn(self->Scratch(kWordScratchBytes));

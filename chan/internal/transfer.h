@@ -79,7 +79,7 @@ struct Step {
 
 // Takes the element at `value` if it can be sent now.
 template <typename Move>
-inline Step SendLocked(ChanCore& c, void* value) {
+[[gnu::always_inline]] inline Step SendLocked(ChanCore& c, void* value) {
   if (c.closed.load(std::memory_order_relaxed)) return {TryResult::kClosed, nullptr};
   if (!c.receivers.empty()) {
     if (WaitRecord* receiver = Take(c.receivers); receiver != nullptr) {
@@ -96,7 +96,7 @@ inline Step SendLocked(ChanCore& c, void* value) {
 
 // Puts an element into `value` if there is one now.
 template <typename Move>
-inline Step RecvLocked(ChanCore& c, void* value) {
+[[gnu::always_inline]] inline Step RecvLocked(ChanCore& c, void* value) {
   const uint64_t count = c.count.load(std::memory_order_relaxed);
   if (count != 0) {
     const uint64_t slot = c.first;
