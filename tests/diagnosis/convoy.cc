@@ -1,7 +1,8 @@
 // A program whose goroutines all queue for one lock, whose holder writes to a slow disk meanwhile,
 // in the end to one that does not answer. To be diagnosed from outside, see debug/README.md.
-#include <unistd.h>
+#include <time.h>
 
+#include <cerrno>
 #include <cstdio>
 
 #include "absl/time/time.h"
@@ -27,8 +28,9 @@ class Journal {
       std::fflush(stdout);
     }
     const weft::BlockingSection section;
-    usleep(answers ? 20'000 : 60'000'000);
-    asm volatile("");  // not a call that comes last, for which there would be no frame
+    // A disk goes on through the signals by which reports ask where a thread is, a sleep does not.
+    timespec left = absl::ToTimespec(answers ? absl::Milliseconds(20) : absl::Minutes(1));
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
   }
 
   static constexpr int kMostFlushes = 50;
